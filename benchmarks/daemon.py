@@ -167,20 +167,20 @@ class SQLiteOutcomes:
     """
 
     def __init__(self, path: Path) -> None:
-        self._database = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        self.database = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
         self._first = 0
 
     def mark(self) -> None:
         """See :class:`Outcomes`."""
-        [(self._first,)] = self._database.execute("SELECT max(number) FROM queue_delivery")
+        [(self._first,)] = self.database.execute("SELECT max(number) FROM queue_delivery")
 
     def pending(self) -> bool:
         """See :class:`Outcomes`."""
-        return bool(self._database.execute("SELECT 1 FROM queue_delivery WHERE state = 0 LIMIT 1").fetchone())
+        return bool(self.database.execute("SELECT 1 FROM queue_delivery WHERE state = 0 LIMIT 1").fetchone())
 
     def rows(self) -> list[tuple[int, int, int]]:
         """See :class:`Outcomes`."""
-        return self._database.execute(
+        return self.database.execute(
             """
             SELECT settled_at, accepted_at, state FROM queue_delivery
             JOIN queue_message ON queue_message.number = message WHERE queue_delivery.number > ? ORDER BY settled_at
@@ -194,7 +194,7 @@ class SQLiteOutcomes:
 
     def close(self) -> None:
         """See :class:`Outcomes`."""
-        self._database.close()
+        self.database.close()
 
 
 class Daemon:

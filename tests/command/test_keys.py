@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from tests.command.case import CommandCase
 from txapns.daemon.errors import NotAuthenticated
 from txapns.daemon.store.polling import INTERVAL
+from txapns.daemon.values import Lane
 
 __all__ = ["KeysTests"]
 
@@ -48,6 +49,15 @@ class KeysTests(CommandCase):
         caller = self.keys.check(manager)
         self.assertEqual((caller.send, caller.feedback, caller.manage), (frozenset(), frozenset(), True))
 
+    def test_lane(self) -> None:
+        """A key may be bound to a lane."""
+        key = self.add("shop", "--app", "a", "--lane", "bulk")
+        self.add("web", "--app", "a")
+        self.world.clock.advance(INTERVAL)
+        self.assertIs(self.keys.check(key).lane, Lane.BULK)
+        self.assertEqual([row["lane"] for row in self.rows("keys", "list")], ["bulk", None])
+        self.assertEqual(self.invoke("keys", "add", "b", "--app", "a", "--lane", "first").exit_code, 2)
+
     def test_listed(self) -> None:
         """The list shows what each key allows, in JSON or in columns."""
         self.add("web", "--app", "mine", "--app", "a")
@@ -57,7 +67,7 @@ class KeysTests(CommandCase):
         self.assertEqual((second["label"], second["send"], second["manage"]), ("web", ["a", "mine"], False))
         self.assertLess(abs(datetime.fromisoformat(first["created"]) - datetime.now(timezone.utc)).total_seconds(), 60)
         lines = self.txapns("keys", "list").splitlines()
-        self.assertEqual(lines[0].split(), ["id", "label", "send", "feedback", "manage", "created", "problem"])
+        self.assertEqual(lines[0].split(), ["id", "label", "send", "feedback", "manage", "lane", "created", "problem"])
         self.assertEqual(lines[1].split()[1:5], ["all", "all", "-", "no"])
 
     def test_removed(self) -> None:

@@ -126,13 +126,14 @@ class ClientTests(DaemonCase):
         accept = Daemon.accept
         self.patch(Daemon, "accept", noted)
         date = datetime.now(timezone.utc) + timedelta(days=1)
-        submission = self.client().submit(HELLO, [ALIVE] * 25, not_before=date, rate=5)
+        submission = self.client().submit(HELLO, [ALIVE] * 25, not_before=date, rate=5, lane="bulk")
         self.assertEqual(len(submission.ids), 25)
         start = bodies[0]["not_before"]
         self.assertEqual([each["not_before"] - start for each in bodies], [0.0, 2.0, 4.0])
         self.assertEqual((start, {each["rate"] for each in bodies}), (date.timestamp(), {5}))
         self.client().submit(HELLO, [ALIVE] * 11, rate=10)
         self.assertNotIn("not_before", bodies[3])
+        self.assertEqual([each.get("lane") for each in bodies[:4]], ["bulk"] * 3 + [None])
         self.assertGreater(bodies[4]["not_before"], time.time())
         late = self.client().submit(HELLO, [ALIVE], not_before=timedelta(days=40))
         [unsent] = late.unsent.values()

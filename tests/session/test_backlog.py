@@ -121,6 +121,19 @@ class RetryTests(SynchronousTestCase):
         self.assertNoResult(bulk)
         self.assertEqual(self.simulator.result(bulk).accepted, 5_000)
 
+    def test_kept(self) -> None:
+        """Once a batch went first, some room is kept free for the next one."""
+        self.simulator.delay = 1.0
+        notifications = [(number, HELLO, f"{number:064x}") for number in range(5_000)]
+        self.simulator.result(self.client.send_many(notifications[:1], first=True))
+        bulk = self.client.send_many(notifications)
+        self.simulator.reactor.advance(0.5)
+        self.assertEqual(self.client.status().in_flight, 950)
+        urgent = self.client.send_many(notifications[:20], first=True)
+        self.assertEqual(self.client.status().in_flight, 970)
+        self.assertEqual(self.simulator.result(urgent).accepted, 20)
+        self.assertEqual(self.simulator.result(bulk).accepted, 5_000)
+
     def test_others_do_not_wait(self) -> None:
         """What comes later is sent meanwhile."""
         self.responses = [Response(429, "TooManyRequests")]

@@ -5,7 +5,7 @@ There are three kinds:
 
 - *deliveries* go out first, in order: those of ``send_one``, and before them what came back unprocessed;
 - *works*, the batches, are asked for deliveries only when a connection has room, and take turns; those that are to
-  go first take turns among themselves before the others;
+  go first take turns among themselves before the others, and once there was one, some room is kept free for the next;
 - *postponed* deliveries were rejected with an answer that asks to wait (429 or 5xx, or the status 1 or 255 of the
   binary protocol). Each waits for its time, longer with each rejection, and then joins the deliveries at the end.
   While very many are postponed, nothing more is taken from the batches, so that their number is bounded as well.
@@ -45,6 +45,8 @@ class Backlog:
     :param retries: how often a delivery is postponed before it is reported as rejected.
     :param due: called when a postponed delivery's time has come.
     :param rejected: called with a postponed delivery that is not sent again after all, and with its rejection.
+
+    :ivar keeps: whether to keep some room for what goes first.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Backlog:
         # must not search all of them ten thousand times.
         self._deliveries: OrderedDict[Delivery, None] = OrderedDict()
         self._first: deque[IWork] = deque()
+        self.keeps = False
         self._works: deque[IWork] = deque()
         # The rejection of each postponed delivery, and a heap of their times; the heap may contain removed ones.
         self._postponed: dict[Delivery, Rejection] = {}
@@ -82,6 +85,11 @@ class Backlog:
     def crowded(self) -> bool:
         """Whether deliveries wait for a connection with room."""
         return bool(self._deliveries)
+
+    @property
+    def pressing(self) -> bool:
+        """Whether there is something that goes before the batches."""
+        return bool(self._deliveries) or any(work.available for work in self._first)
 
     @property
     def available(self) -> bool:
@@ -108,6 +116,7 @@ class Backlog:
     def add(self, work: IWork, first: bool = False) -> None:
         """Add a batch after the others, or after those that go first."""
         (self._first if first else self._works).append(work)
+        self.keeps = self.keeps or first
 
     def postpone(self, delivery: Delivery, rejection: Rejection) -> bool:
         """
@@ -128,8 +137,12 @@ class Backlog:
 
     # Out.
 
-    def take(self, count: int, size: int) -> list[Delivery]:
-        """Take what goes out next, as from :meth:`IWork.take <txapns.interfaces.IWork.take>`."""
+    def take(self, count: int, size: int, kept: int = 0) -> list[Delivery]:
+        """
+        Take what goes out next, as from :meth:`IWork.take <txapns.interfaces.IWork.take>`.
+
+        :param kept: for how many of these there is room only if they go first.
+        """
         taken: list[Delivery] = []
         while self._deliveries and len(taken) < count and size > 0:
             delivery, _ = self._deliveries.popitem(last=False)
@@ -139,9 +152,9 @@ class Backlog:
                 taken.append(delivery)
             else:  # cancelled after it had come back
                 delivery.outcomes.unsent(delivery, ended)
-        for works in (self._first, self._works) if self._accessible else ():
+        for works, most in ((self._first, count), (self._works, count - kept)) if self._accessible else ():
             if works:
-                size = self._take(works, taken, count, size)
+                size = self._take(works, taken, most, size)
         return taken
 
     def _take(self, works: deque[IWork], taken: list[Delivery], count: int, size: int) -> int:

@@ -46,6 +46,9 @@ __all__ = ["Pool"]
 
 _log = Logger()
 
+#: What part of a connection's room is kept for batches that go first, once there was one.
+_KEPT = 20
+
 
 @implementer(IConnectionEvents)
 class Pool:
@@ -232,9 +235,10 @@ class Pool:
         """Hand a connection as much as it has room for."""
         while True:
             count, size = connection.room()
-            if count <= 0 or size <= 0:
+            kept = (count + connection.in_flight) // _KEPT if self._backlog.keeps else 0
+            if size <= 0 or count <= (0 if self._backlog.pressing else kept):
                 return
-            deliveries = self._backlog.take(count, size)
+            deliveries = self._backlog.take(count, size, kept)
             if not deliveries:
                 if self._backlog.available:  # only malformed tokens, of which there may be many
                     self._soon.set(0)

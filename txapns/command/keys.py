@@ -16,6 +16,7 @@ from txapns.command.tables import print_rows
 from txapns.daemon.errors import Malformed
 from txapns.daemon.keys import add_key, remove_key
 from txapns.daemon.store.keys import StoredKey
+from txapns.daemon.values import Lane
 
 __all__ = ["keys"]
 
@@ -42,7 +43,14 @@ def keys() -> None:
     help="What the key allows: send; feedback, to read outcomes and dead tokens; manage, for apps and queues; "
     "may be repeated.",
 )
-def _add_key(label: str, config: Path, names: tuple[str, ...], all_apps: bool, permissions: tuple[str, ...]) -> None:
+@click.option(
+    "--lane",
+    type=click.Choice([lane.name.lower() for lane in Lane]),
+    help="What is sent with the key goes in this lane, whatever a request asks for.",
+)
+def _add_key(
+    label: str, config: Path, names: tuple[str, ...], all_apps: bool, permissions: tuple[str, ...], lane: str | None
+) -> None:
     """
     Make a key, and write it to standard output.
 
@@ -66,6 +74,7 @@ def _add_key(label: str, config: Path, names: tuple[str, ...], all_apps: bool, p
             send=allowed if "send" in permissions else (),
             feedback=allowed if "feedback" in permissions else (),
             manage="manage" in permissions,
+            lane=None if lane is None else Lane[lane.upper()],
             now=now().timestamp(),
         )
     echo(key)
@@ -103,6 +112,7 @@ def _row(key: StoredKey) -> dict[str, Any]:
         "send": _allowed(key.caller.send),
         "feedback": _allowed(key.caller.feedback),
         "manage": key.caller.manage,
+        "lane": None if key.caller.lane is None else key.caller.lane.name.lower(),
         "created": iso_time(key.created_at),
         "problem": key.problem or None,
     }

@@ -29,7 +29,7 @@ from txapns.daemon.errors import Malformed, NotAuthenticated
 from txapns.daemon.interfaces import IKeys
 from txapns.daemon.store.keys import IKeyStore, IKeyTable, StoredKey
 from txapns.daemon.store.polling import ChangePoller
-from txapns.daemon.values import Caller
+from txapns.daemon.values import Caller, Lane
 
 __all__ = ["Keys", "add_key", "remove_key"]
 
@@ -46,13 +46,14 @@ def add_key(
     send: Iterable[str] | None = (),
     feedback: Iterable[str] | None = (),
     manage: bool = False,
+    lane: Lane | None = None,
     now: float,
 ) -> str:
     """
     Make a key.
 
     :param label: the operator's name for it, which must be unique.
-    :param send: as in :class:`Caller`, like ``feedback`` and ``manage``.
+    :param send: as in :class:`Caller`, like ``feedback``, ``manage`` and ``lane``.
     :param now: UNIX seconds.
     :returns: the key. It cannot be shown again.
     :raises Malformed: the label is not valid, or there is a key with this label already.
@@ -62,7 +63,7 @@ def add_key(
     identifier = secrets.token_hex(4)
     key = f"txapns_{identifier}_{secrets.token_hex(32)}"
     send, feedback = (None if names is None else frozenset(names) for names in (send, feedback))
-    table.add(StoredKey(Caller(identifier, send, feedback, manage), label, now, _digest(key)))
+    table.add(StoredKey(Caller(identifier, send, feedback, manage, lane), label, now, _digest(key)))
     return key
 
 

@@ -22,7 +22,7 @@ from txapns._session.tokens import Token, Tokens, Triple, triples_of
 from txapns.notification import Notification
 from txapns.remote.asking import Daemon, DaemonOutcome, DeadDevice, RecordedOutcome, Request, Steps
 from txapns.remote.channels import AsyncChannels, Channels, broadcast
-from txapns.remote.sending import Schedule, Sending, Submission
+from txapns.remote.sending import Lane, Schedule, Sending, Submission
 from txapns.result import Accepted, Outcomes, Rejection
 
 __all__ = ["AsyncDaemonClient", "DaemonClient"]
@@ -114,7 +114,13 @@ class DaemonClient(_Client):
             http.close()
 
     def send(
-        self, notification: Notification, tokens: Tokens, *, deadline: float | None = None, key: str | None = None
+        self,
+        notification: Notification,
+        tokens: Tokens,
+        *,
+        deadline: float | None = None,
+        key: str | None = None,
+        lane: Lane | None = None,
     ) -> Outcomes:
         """
         Send one notification to many devices, and wait for the outcomes.
@@ -125,14 +131,21 @@ class DaemonClient(_Client):
             nevertheless.
         :param key: identifies the batch. If the program sends it again with the same key, what the daemon had taken is
             not sent again; left out, a new one.
+        :param lane: what goes first at the daemon: ``"urgent"``, ``"normal"`` or ``"bulk"``; left out, the daemon
+            chooses by the size of each request and its priority.
         :returns: the outcomes. What the daemon could not be given is unsent; what it may have taken is uncertain.
         :raises TokensFailed: the iterable raised an exception.
         :raises TypeError: an argument has the wrong type.
         """
-        return self.send_many(_triples(notification, tokens), deadline=deadline, key=key)
+        return self.send_many(_triples(notification, tokens), deadline=deadline, key=key, lane=lane)
 
     def send_many(
-        self, triples: Iterable[Triple], *, deadline: float | None = None, key: str | None = None
+        self,
+        triples: Iterable[Triple],
+        *,
+        deadline: float | None = None,
+        key: str | None = None,
+        lane: Lane | None = None,
     ) -> Outcomes:
         """
         Send each device its own notification, and wait for the outcomes.
@@ -140,24 +153,28 @@ class DaemonClient(_Client):
         :param triples: an iterable of ``(identifier, Notification, token)``.
         :param deadline: as for :meth:`send`.
         :param key: as for :meth:`send`.
+        :param lane: as for :meth:`send`.
         :returns: the outcomes.
         :raises: the same as :meth:`send`.
         """
-        return self._send(Sending(self._daemon, True, key, deadline), triples).outcomes()
+        return self._send(Sending(self._daemon, True, key, deadline, lane=lane), triples).outcomes()
 
-    def send_one(self, notification: Notification, token: Token, *, key: str | None = None) -> Accepted | Rejection:
+    def send_one(
+        self, notification: Notification, token: Token, *, key: str | None = None, lane: Lane | None = None
+    ) -> Accepted | Rejection:
         """
         Send one notification to one device, and wait for the outcome.
 
         :param notification: what to send.
         :param token: the device token, hexadecimal text or raw bytes.
         :param key: as for :meth:`send`.
+        :param lane: as for :meth:`send`.
         :returns: the outcome.
         :raises InvalidToken: the token cannot be sent.
         :raises OutcomeUnknown: no answer came.
         :raises APNSError: any other: it was not sent.
         """
-        return self._send(Sending(self._daemon, True, key), [(0, notification, token)]).single(token)
+        return self._send(Sending(self._daemon, True, key, lane=lane), [(0, notification, token)]).single(token)
 
     def broadcast(self, notification: Notification, channel_id: str, *, key: str | None = None) -> Accepted | Rejection:
         """
@@ -181,6 +198,7 @@ class DaemonClient(_Client):
         key: str | None = None,
         not_before: float | timedelta | datetime | None = None,
         rate: int | None = None,
+        lane: Lane | None = None,
     ) -> Submission:
         """
         Hand one notification for many devices over, and do not wait for the outcomes.
@@ -193,10 +211,11 @@ class DaemonClient(_Client):
             seconds, up to 30 days ahead; left out, it begins at once.
         :param rate: to how many devices a second it sends it, at most, so that the program's servers are not called by
             all of them at once; left out, as fast as possible.
+        :param lane: as for :meth:`send`.
         :returns: what is on the daemon's disk, and what is not.
         :raises: the same as :meth:`send`.
         """
-        sending = Sending(self._daemon, False, key, schedule=Schedule.of(not_before, rate))
+        sending = Sending(self._daemon, False, key, schedule=Schedule.of(not_before, rate), lane=lane)
         return self._send(sending, _triples(notification, tokens)).submission()
 
     def outcome(self, apns_id: str) -> DaemonOutcome | None:
@@ -309,10 +328,16 @@ class AsyncDaemonClient(_Client):
             await http.aclose()
 
     async def send(
-        self, notification: Notification, tokens: Tokens, *, deadline: float | None = None, key: str | None = None
+        self,
+        notification: Notification,
+        tokens: Tokens,
+        *,
+        deadline: float | None = None,
+        key: str | None = None,
+        lane: Lane | None = None,
     ) -> Outcomes:
         """Send one notification to many devices, and wait for the outcomes; see :meth:`DaemonClient.send`."""
-        return await self.send_many(triples_of(notification, tokens), deadline=deadline, key=key)
+        return await self.send_many(triples_of(notification, tokens), deadline=deadline, key=key, lane=lane)
 
     async def send_many(
         self,
@@ -320,15 +345,16 @@ class AsyncDaemonClient(_Client):
         *,
         deadline: float | None = None,
         key: str | None = None,
+        lane: Lane | None = None,
     ) -> Outcomes:
         """Send each device its own notification; see :meth:`DaemonClient.send_many`."""
-        return (await self._send(Sending(self._daemon, True, key, deadline), triples)).outcomes()
+        return (await self._send(Sending(self._daemon, True, key, deadline, lane=lane), triples)).outcomes()
 
     async def send_one(
-        self, notification: Notification, token: Token, *, key: str | None = None
+        self, notification: Notification, token: Token, *, key: str | None = None, lane: Lane | None = None
     ) -> Accepted | Rejection:
         """Send one notification to one device; see :meth:`DaemonClient.send_one`."""
-        return (await self._send(Sending(self._daemon, True, key), [(0, notification, token)])).single(token)
+        return (await self._send(Sending(self._daemon, True, key, lane=lane), [(0, notification, token)])).single(token)
 
     async def broadcast(
         self, notification: Notification, channel_id: str, *, key: str | None = None
@@ -344,9 +370,10 @@ class AsyncDaemonClient(_Client):
         key: str | None = None,
         not_before: float | timedelta | datetime | None = None,
         rate: int | None = None,
+        lane: Lane | None = None,
     ) -> Submission:
         """Hand one notification for many devices over; see :meth:`DaemonClient.submit`."""
-        sending = Sending(self._daemon, False, key, schedule=Schedule.of(not_before, rate))
+        sending = Sending(self._daemon, False, key, schedule=Schedule.of(not_before, rate), lane=lane)
         return (await self._send(sending, triples_of(notification, tokens))).submission()
 
     async def outcome(self, apns_id: str) -> DaemonOutcome | None:

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import count
+from typing import Literal, TypeAlias
 
 import attrs
 
@@ -20,7 +21,10 @@ from txapns.notification import Notification
 from txapns.remote.asking import Daemon, DaemonOutcome, Steps, outcome_of
 from txapns.result import Accepted, Outcomes, Rejection, Uncertain, Unsent
 
-__all__ = ["Schedule", "Sending", "Submission", "described"]
+__all__ = ["Lane", "Schedule", "Sending", "Submission", "described"]
+
+#: What goes first at the daemon.
+Lane: TypeAlias = Literal["urgent", "normal", "bulk"]
 
 
 @attrs.frozen
@@ -91,6 +95,7 @@ class Sending:
     :param key: identifies the batch; ``None`` for a new one.
     :param deadline: for how long outcomes are waited for, in seconds; ``None`` for as long as it takes.
     :param schedule: when the daemon sends it.
+    :param lane: the lane; ``None`` to leave it to the daemon.
     """
 
     def __init__(
@@ -100,6 +105,7 @@ class Sending:
         key: str | None,
         deadline: float | None = None,
         schedule: Schedule | None = None,
+        lane: Lane | None = None,
     ) -> None:
         self.ids: dict[Hashable, str] = {}
         self._daemon = daemon
@@ -108,6 +114,7 @@ class Sending:
         self._end = float("inf") if deadline is None else time.monotonic() + deadline
         self._chunks = count(1)
         self._schedule = schedule or Schedule()
+        self._fields: dict[str, object] = {"wait": wait} if lane is None else {"wait": wait, "lane": lane}
         self._handed = 0
         self._accepted = 0
         self._unique_ids: dict[Hashable, str] = {}
@@ -127,7 +134,7 @@ class Sending:
         key = f"{self._key}/{next(self._chunks)}"
         if self._failure is None and valid:
             try:
-                fields = {"wait": self._wait, **self._schedule.fields(self._handed)}
+                fields = {**self._fields, **self._schedule.fields(self._handed)}
                 self._handed += len(valid)
                 yield from self._ask(valid, _body(valid, fields), key)
                 return

@@ -223,7 +223,14 @@ def contents(draw: st.DrawFn) -> MemoryCopy:
     pauses = [PauseRow(name, draw(_SECONDS), draw(_TEXTS)) for name in draw(st.sets(_NAMES, max_size=3))]
     keys = [
         APIKeyRow(
-            name, f"of {name}", draw(st.binary()), draw(_LISTS), draw(_LISTS), draw(st.integers(0, 1)), draw(_SECONDS)
+            name,
+            f"of {name}",
+            draw(st.binary()),
+            draw(_LISTS),
+            draw(_LISTS),
+            draw(st.integers(0, 1)),
+            draw(_SECONDS),
+            draw(st.none() | st.sampled_from([0, 1, 2])),
         )
         for name in draw(st.sets(_NAMES, max_size=3))
     ]
@@ -280,7 +287,7 @@ def filled(world: Any) -> None:
     do(world.store.apps.write(lambda table: table.put(*app)))
     do(world.store.apps.write(lambda table: table.pause("old", Pause(START, "web"))))
     do(world.store.keys.start())
-    key = StoredKey(Caller("id", frozenset(["chess"]), None, True), "web", START, b"digest")
+    key = StoredKey(Caller("id", frozenset(["chess"]), None, True, Lane.BULK), "web", START, b"digest")
     do(world.store.keys.write(lambda table: table.add(key)))
 
 

@@ -243,6 +243,7 @@ class APIKeyRow(NamedTuple):
     An API key; ``None`` stands for all apps.
 
     :ivar manage: 1 if it may manage, otherwise 0.
+    :ivar lane: the lane that it is bound to; ``None`` if it is not.
     """
 
     id: str
@@ -252,6 +253,7 @@ class APIKeyRow(NamedTuple):
     feedback: list[str] | None
     manage: Annotated[int, Meta(ge=0, le=1)]
     created_at: _Date
+    lane: _Lane | None = None
 
 
 #: What a store consists of, in an order in which it can be written, and what each is called for a person.

@@ -8,7 +8,7 @@ from txapns.daemon.errors import Malformed
 from txapns.daemon.store.keys import IKeyStore, IKeyTable, StoredKey
 from txapns.daemon.store.postgresql.counted import CountedStore, CountedTable, counted
 from txapns.daemon.store.postgresql.database import Database
-from txapns.daemon.values import Caller
+from txapns.daemon.values import Caller, Lane
 
 __all__ = ["KeyTable", "PostgreSQLKeyStore"]
 
@@ -32,16 +32,22 @@ class KeyTable(CountedTable):
             created_at double precision NOT NULL CHECK (created_at BETWEEN 0 AND 253402300799)
         )
         """,
+        "ALTER TABLE api_key ADD lane smallint CHECK (lane IN (0, 1, 2))",  # NULL if it is not bound to one
     )
 
     def listed(self) -> list[StoredKey]:
         """See :meth:`IKeyTable.listed`."""
         rows = self._connection.execute(
-            "SELECT id, label, send, feedback, manage, created_at, digest FROM api_key ORDER BY label"
+            "SELECT id, label, send, feedback, manage, created_at, digest, lane FROM api_key ORDER BY label"
         )
         return [
-            StoredKey(Caller(identifier, _names(send), _names(feedback), manage), label, created_at, digest)
-            for identifier, label, send, feedback, manage, created_at, digest in rows
+            StoredKey(
+                Caller(identifier, _names(send), _names(feedback), manage, None if lane is None else Lane(lane)),
+                label,
+                created_at,
+                digest,
+            )
+            for identifier, label, send, feedback, manage, created_at, digest, lane in rows
         ]
 
     def add(self, key: StoredKey) -> None:
@@ -49,9 +55,9 @@ class KeyTable(CountedTable):
         caller = key.caller
         send, feedback = _list(caller.send), _list(caller.feedback)
         added = self._connection.execute(
-            "INSERT INTO api_key (id, label, digest, send, feedback, manage, created_at)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
-            [caller.name, key.label, key.digest, send, feedback, caller.manage, key.created_at],
+            "INSERT INTO api_key (id, label, digest, send, feedback, manage, created_at, lane)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+            [caller.name, key.label, key.digest, send, feedback, caller.manage, key.created_at, caller.lane],
         )
         if not added.rowcount:
             raise Malformed(f"there is a key called {key.label} already")

@@ -83,7 +83,7 @@ FROM app ORDER BY name
     APIKeyRow: _Table(
         "api_key",
         APIKeyRow._fields,
-        "SELECT id, label, digest, send, feedback, manage::integer, created_at FROM api_key ORDER BY id",
+        "SELECT id, label, digest, send, feedback, manage::integer, created_at, lane FROM api_key ORDER BY id",
     ),
     QueueRow: _Table("queue_app", ["name"], "SELECT name FROM queue_app ORDER BY id"),
     MessageRow: _Table(

@@ -14,11 +14,11 @@ from txapns.daemon.store.rows import Instant
 from txapns.daemon.store.sqlite.counted import CountedStore, CountedTable, counted
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.schema import lenient
-from txapns.daemon.values import Caller
+from txapns.daemon.values import Caller, Lane
 
 __all__ = ["KeyTable", "SQLiteKeyStore"]
 
-_Columns: TypeAlias = tuple[str | None, str | None, Literal[0, 1], Instant, bytes]
+_Columns: TypeAlias = tuple[str | None, str | None, Literal[0, 1], Instant, bytes, Lane | None]
 
 
 @implementer(IKeyTable)
@@ -40,13 +40,14 @@ class KeyTable(CountedTable):
             created_at REAL NOT NULL
         )
         """,
+        "ALTER TABLE api_key ADD COLUMN lane INTEGER",  # NULL if it is not bound to one
     )
 
     def listed(self) -> list[StoredKey]:
         """See :meth:`IKeyTable.listed`."""
         with lenient(self._connection):
             rows = self._connection.execute(
-                "SELECT CAST(id AS TEXT), CAST(label AS TEXT), send, feedback, manage, created_at, digest"
+                "SELECT CAST(id AS TEXT), CAST(label AS TEXT), send, feedback, manage, created_at, digest, lane"
                 " FROM api_key ORDER BY label"
             ).fetchall()
         return [_stored(*row) for row in rows]
@@ -55,9 +56,9 @@ class KeyTable(CountedTable):
         """See :meth:`IKeyTable.add`."""
         caller = key.caller
         send, feedback = _list(caller.send), _list(caller.feedback)
-        row = caller.name, key.label, key.digest, send, feedback, caller.manage, key.created_at
+        row = caller.name, key.label, key.digest, send, feedback, caller.manage, key.created_at, caller.lane
         try:
-            self._connection.execute("INSERT INTO api_key VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            self._connection.execute("INSERT INTO api_key VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
         except sqlite3.IntegrityError:
             raise Malformed(f"there is a key called {key.label} already") from None
 
@@ -78,8 +79,8 @@ class SQLiteKeyStore(CountedStore[KeyTable]):
 
 def _stored(identifier: object, label: object, *rest: object) -> StoredKey:
     try:
-        send, feedback, manage, created_at, digest = msgspec.convert(rest, _Columns)
-        caller = Caller(str(identifier), _names(send), _names(feedback), bool(manage))
+        send, feedback, manage, created_at, digest, lane = msgspec.convert(rest, _Columns)
+        caller = Caller(str(identifier), _names(send), _names(feedback), bool(manage), lane)
         return StoredKey(caller, str(label), created_at, digest)
     except msgspec.MsgspecError as error:
         problem = f"its row in the database cannot be read: {error}"

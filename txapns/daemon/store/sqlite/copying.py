@@ -72,8 +72,8 @@ _STATEMENTS: Mapping[type[Any], _Statements] = {
     ),
     APIKeyRow: _Statements(
         "api_key",
-        "SELECT id, label, digest, send, feedback, manage, created_at FROM api_key ORDER BY id",
-        "INSERT INTO api_key VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "SELECT id, label, digest, send, feedback, manage, created_at, lane FROM api_key ORDER BY id",
+        "INSERT INTO api_key VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         json=(3, 4),
     ),
     QueueRow: _Statements(
