@@ -40,7 +40,7 @@ def configuration(
     directory: Path, simulator: Simulator, port: int, more: str = "", callers: Sequence[str] = ()
 ) -> Path:
     """
-    Write the configuration of a daemon that sends to a simulator, and the credentials.
+    Write the configuration of a daemon that sends to a simulator and records the outcomes, and the credentials.
 
     :param more: further tables.
     :param callers: the fingerprints of client certificates that may send.
@@ -69,6 +69,7 @@ key = "AuthKey.p8"
 key_id = "{authority.key_id}"
 team_id = "{authority.team_id}"
 topic = "{simulator.topic}"
+outcomes = true
 callers = {json.dumps(list(callers))}
 """
     )

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from twisted.internet import reactor
@@ -147,7 +148,21 @@ class KillCase(TestCase):
             if apns_id is not None:
                 self.assertEqual(set(ids[token]), {apns_id})
         self.assertLessEqual(sum(len(set(found)) - 1 for found in ids.values()), self.again)
+        await self.check_recorded()
         self.assertEqual(await self.daemon.end(), 0)
+
+    async def check_recorded(self) -> None:
+        """Each notification has one outcome in the feed, however often the daemon sent it; no cursor is missing."""
+        found: list[dict[str, Any]] = []
+        while len({each["token"] for each in found}) < len(self.accepted):
+            status, page = await self.daemon.ask("GET", f"/v1/apps/chess/outcomes?after={len(found)}&limit=10000")
+            self.assertEqual(status, 200, page)
+            found += page["outcomes"]
+        self.assertEqual([each["cursor"] for each in found], list(range(1, len(found) + 1)))
+        self.assertEqual({each["state"] for each in found}, {"accepted"})
+        self.assertLessEqual(len(found) - len(self.accepted), self.again)
+        recorded = {(each["token"], each["id"]) for each in found}
+        self.assertLessEqual({(token, each) for token, each in self.accepted.items() if each is not None}, recorded)
 
 
 @pytest.mark.loopback
