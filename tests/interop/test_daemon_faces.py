@@ -30,6 +30,7 @@ HOST = "127.0.0.1"
 TOKENS = [f"{number:02x}" * 32 for number in range(1, 9)]
 GONE = {TOKENS[2]: 1_700_000_000, TOKENS[5]: 1_700_000_001}
 EXPIRATION = 2_000_000_000
+TIMESTAMP = 1_700_000_000
 ALERT = "Grüße, Ольга! 🦊"
 PAYLOAD = {"aps": {"alert": ALERT, "badge": 3, "sound": "default"}}
 NOTIFICATION = {"alert": ALERT, "badge": 3, "sound": "default", "expiration": EXPIRATION, "priority": 10}
@@ -41,11 +42,11 @@ class Daemon:
 
     :param directory: where it keeps everything; it is created.
     :param simulator: issues its credentials.
-    :param port: where the simulator listens.
+    :param ports: where the simulator's provider API listens, and its server that manages channels.
     :param faces: the configuration of its faces.
     """
 
-    def __init__(self, directory: Path, simulator: Simulator, port: int, faces: str) -> None:
+    def __init__(self, directory: Path, simulator: Simulator, ports: list[int], faces: str) -> None:
         self.directory = directory
         authority = simulator.authority
         directory.mkdir(mode=0o700)
@@ -68,7 +69,7 @@ class Daemon:
             [intake.native]
             listen = []
             [apps.chess]
-            gateway = "http2:host={HOST}:port={port}"
+            gateway = "http2:host={HOST}:port={ports[0]}:management_port={ports[1]}"
             trust_root = "ca.pem"
             key = "AuthKey.p8"
             key_id = "{authority.key_id}"
@@ -95,20 +96,23 @@ class Daemon:
 
 
 async def served(simulator: Simulator, faces: str, directory: Path, cleanup: Any) -> Daemon:
-    """Listen with the simulator's provider API, and start a daemon that sends to it."""
-    factory = simulator.tls_factory("http2")
-    factory.noisy = False
-    port = reactor.listenTCP(0, factory, interface=HOST)
+    """Listen with the simulator's two HTTP/2 servers, and start a daemon that sends to them."""
+    factories = [simulator.tls_factory(protocol) for protocol in ("http2", "channels")]
+    for factory in factories:
+        factory.noisy = False
+    ports = [reactor.listenTCP(0, factory, interface=HOST) for factory in factories]
 
     async def stop() -> None:
-        await port.stopListening()
-        for connection in list(factory.protocols):
-            connection.abortConnection()
-        while factory.protocols:
-            await deferLater(reactor, 0.01)
+        for port in ports:
+            await port.stopListening()
+        for factory in factories:
+            for connection in list(factory.protocols):
+                connection.abortConnection()
+            while factory.protocols:
+                await deferLater(reactor, 0.01)
 
     cleanup(stop)
-    daemon = Daemon(directory, simulator, port.getHost().port, faces)
+    daemon = Daemon(directory, simulator, [port.getHost().port for port in ports], faces)
     cleanup(daemon.service.stopService)
     await daemon.start()
     return daemon
@@ -185,6 +189,34 @@ class NodeApnFaceTests(AppleFaceTests):
     async def test_certificate(self) -> None:
         """It authenticates by its certificate."""
         await self.check("certificate")
+
+
+@pytest.mark.interop
+class NodeApnChannelsTests(AppleFaceTests):
+    """Broadcasts and channels of @parse/node-apn 8.1.0, with the daemon's one address in place of Apple's two."""
+
+    driver = "drive_node_apn_channels.js"
+
+    async def test_broadcast(self) -> None:
+        """It makes a channel, lists and reads it, broadcasts to it, and deletes it, with Apple's answers to all."""
+        said = await self.send("token")
+        channel = said["made"]["apns-channel-id"]
+        self.assertEqual(said["listed"]["channels"], [channel])
+        self.assertEqual(said["read"]["message-storage-policy"], 0)
+        told = said["refused"]
+        self.assertEqual((told["status"], told["response"]["reason"]), (400, "ChannelNotRegistered"))
+        self.assertNotIn("status", said["deleted"])
+        sent, refused = self.simulator.inbox.received
+        self.assertEqual([sent.protocol, sent.reason, refused.reason], ["broadcast", None, "ChannelNotRegistered"])
+        self.assertEqual(sent.headers["apns-channel-id"], channel)
+        for each, told in ((sent, said["sent"]), (refused, said["refused"])):
+            self.assertEqual(each.headers["apns-request-id"], told["apns-request-id"])
+        state = {"timestamp": TIMESTAMP, "event": "update", "content-state": {"score": 1}}
+        self.assertEqual(json.loads(sent.payload), {"aps": state})
+
+    def about(self) -> dict[str, object]:
+        """Say when the broadcast is."""
+        return {**super().about(), "timestamp": TIMESTAMP}
 
 
 class BinaryFaceTests(TestCase):
