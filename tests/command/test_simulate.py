@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import ssl
@@ -20,6 +21,7 @@ from tests.command.processes import ANN, DEAD, TIMEOUT, TXAPNS, SimulatorProcess
 from tests.ports import reserve
 from tests.processes import started
 from txapns import Accepted, APNSClient, Certificate, Gateway, Notification
+from txapns.command.simulate import invitation
 
 __all__ = ["ChannelsTests", "FaultTests", "SimulateTests"]
 
@@ -69,6 +71,23 @@ class SimulateTests(SynchronousTestCase):
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=TIMEOUT)
         self.assertEqual(json.loads(output)["accepted"], 1)
+
+    def test_risk(self) -> None:
+        """Who has it listen at other addresses is told the risk, and an address that leads to it."""
+        description = {"web": 8025, "http2": 2197}
+        for interface, page, gateway, is_open in (
+            ("127.0.0.1", "127.0.0.1", "localhost", False),
+            ("::1", "[::1]", "::1", False),
+            ("0.0.0.0", "127.0.0.1", "localhost", True),
+            ("192.0.2.7", "192.0.2.7", "192.0.2.7", True),
+            ("2001:db8::1", "[2001:db8::1]", "2001:db8::1", True),
+        ):
+            told = invitation(description, interface, Path("state"))
+            self.assertIn(f"http://{page}:8025/", told)
+            named = re.search("--gateway ([^ ]+)", told)
+            assert named is not None
+            self.assertEqual(Gateway.parse(named[1]).host, gateway)
+            self.assertEqual(f"Anybody who reaches {interface} can read what comes in, " in told, is_open, interface)
 
     def test_taken_port(self) -> None:
         """A port in use is reported in a sentence."""

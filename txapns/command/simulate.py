@@ -32,7 +32,7 @@ from txapns.simulator.service import (
     read_name,
 )
 
-__all__ = ["simulate"]
+__all__ = ["invitation", "simulate"]
 
 _FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 
@@ -59,12 +59,16 @@ def _wait_for_eof(reactor: Any) -> None:
     reactor.callFromThread(reactor.stop)
 
 
-def _invitation(description: Mapping[str, object], interface: str, state: Path) -> str:
+def invitation(description: Mapping[str, object], interface: str, state: Path) -> str:
     """Tell a person where the page is, and how to get something into it."""
     where = shlex.quote(str(state))
     address = HOST if ipaddress.ip_address(interface).is_unspecified else interface
     gateway = f"http2:host={'localhost' if address == HOST else address}:port={description['http2']}"
-    risk = f"Anybody who reaches {interface} can read it, and change what is answered.\n" if is_open(interface) else ""
+    risk = (
+        f"Anybody who reaches {interface} can read what comes in, and change what is answered.\n"
+        if is_open(interface)
+        else ""
+    )
     return (
         f"{risk}What comes in is shown at http://{url_host(address)}:{description['web']}/ until Ctrl-C. "
         "To send something:\n"
@@ -145,7 +149,7 @@ def simulate(until_eof: bool, **options: Any) -> None:
         print_json({"ready": True, **description})
         if options["web"] or sys.stderr.isatty():
             with suppress(OSError):  # nobody may read it
-                click.echo(_invitation(description, options["interface"], options["state"]), err=True)
+                click.echo(invitation(description, options["interface"], options["state"]), err=True)
         if until_eof:
             threading.Thread(target=_wait_for_eof, args=(reactor,), daemon=True).start()
         await stop
