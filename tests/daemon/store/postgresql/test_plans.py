@@ -8,8 +8,10 @@ touches must not depend on how many there are.
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Any
 
+import attrs
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -19,6 +21,7 @@ from tests.daemon.store.postgresql.plans import plan
 from tests.daemon.store.postgresql.world import DAY, PostgreSQLWorld
 from tests.postgresql import Schema, schema
 from txapns.daemon.store.postgresql.settings import Settings
+from txapns.daemon.store.superseding import hash_of
 from txapns.daemon.values import Idempotency, Settlement, State
 
 __all__ = ["PlanTests"]
@@ -44,13 +47,15 @@ SMALL = {
 _LOAD = """
 INSERT INTO queue_app (name) VALUES ('chess'), ('news');
 INSERT INTO message SELECT n * 10, {start}, {start}, '{{}}', '{{}}' FROM generate_series(0, {count} / 10) AS n;
-INSERT INTO queue (number, message, due, accepted_at, app, apns_id, token)
-SELECT n, n / 10 * 10, {start} - n % 2000, {start}, 1 + n / 10 % 2, md5(n::text)::uuid, sha256(n::text::bytea)
+INSERT INTO queue (number, message, due, accepted_at, app, collapse, apns_id, token)
+SELECT n, n / 10 * 10, {start} - n % 2000, {start}, 1 + n / 10 % 2, CASE n % 2 WHEN 0 THEN {collapse} END,
+    md5(n::text)::uuid, sha256(n::text::bytea)
 FROM generate_series(1, {count}) AS n;
 INSERT INTO outcome (
-    number, message, due, accepted_at, settled_at, app, attempts, status, state, apns_id, token, reason
+    number, message, due, accepted_at, settled_at, app, attempts, status, collapse, state, apns_id, token, reason
 )
 SELECT -n, -(n / 10 * 10), {start}, {start}, {start} + n % 3 * {day}, 1 + n / 10 % 2, 1, 200,
+    CASE n % 2 WHEN 0 THEN {collapse} END,
     CASE n % 50 WHEN 0 THEN 2 WHEN 1 THEN 3 WHEN 2 THEN 4 ELSE 1 END, md5((-n)::text)::uuid, sha256(n::text::bytea), ''
 FROM generate_series(1, {count}) AS n;
 INSERT INTO idempotency
@@ -134,7 +139,18 @@ class PlanTests(SynchronousTestCase):
                 self.ask("purge", app, state, 2)
             self.ask("retry", app, 2)
         self.ask("prune", START - 1, 10)
+        self.supersede()
         self.follow()
+
+    def supersede(self) -> None:
+        """Accept what supersedes something that waits, and marks dead letters and something leased."""
+        tokens = [sha256(str(n).encode()).digest() for n in range(20)]
+        sent = attrs.evolve(message(self.world, len(tokens)), tokens=tokens, collapse_id="score")
+        leased = []
+        for _ in range(2):
+            self.do("accept", [sent])
+            leased += self.do("lease", "chess", 5, self.world.clock.seconds() + 60, None, None, 1_000)
+        self.do("settle", [Settlement(each.number, State.ACCEPTED, 200) for each in leased])
 
     def follow(self) -> None:
         """Use every method of the outcome feed."""
@@ -148,7 +164,7 @@ class PlanTests(SynchronousTestCase):
     def check(self, count: int) -> None:
         """Use every method with so many rows, before and after they are counted."""
         self.world.count = count
-        self.world.execute_all(_LOAD.format(count=count, start=int(START * 1000), day=DAY))
+        self.world.execute_all(_LOAD.format(count=count, start=int(START * 1000), day=DAY, collapse=hash_of("score")))
         for _ in range(2):
             self.world.restart()
             self.world.found.clear()
@@ -162,7 +178,9 @@ class PlanTests(SynchronousTestCase):
 
     def test_dead_letters(self) -> None:
         """Dead letters are counted with an index of what failed."""
-        self.world.execute_all(_LOAD.format(count=10_000, start=int(START * 1000), day=DAY) + "; ANALYZE")
+        self.world.execute_all(
+            _LOAD.format(count=10_000, start=int(START * 1000), day=DAY, collapse=hash_of("score")) + "; ANALYZE"
+        )
         self.assertEqual(sum(self.ask("dead_letters").values()), 200)
         with self.world.connect() as connection:
             found = plan(connection, "SELECT app FROM outcome WHERE state = 4 LIMIT %s", [100_000])
