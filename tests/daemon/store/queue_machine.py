@@ -239,6 +239,8 @@ class QueueMachine(RuleBasedStateMachine):
         due = self.now + seconds
         self.do("settle", [Settlement(number, State.WAITING, 503, due=due) for number in numbers])
         for each in self.by_number(numbers):
+            if each.state is State.WAITING and each.superseded:
+                each.state = State.SUPERSEDED
             if each.state is State.WAITING:
                 each.due = due
                 each.attempts += 1

@@ -191,6 +191,7 @@ class StoredQueue(Generic[_C]):
         self._shared.waiting.subtract(found.counts)
         self._noted(found.noted)
         self._shared.recording.announce(found.recorded)
+        self._listeners.announce(found.superseded.counts, found.superseded.numbers)
 
     def _between(self, function: Callable[[_C], _R]) -> Deferred[_R]:
         return self._writes.between(function) if self._shared.running else stopped()

@@ -7,9 +7,21 @@ from collections.abc import Iterable, Mapping, Sequence
 import attrs
 
 from txapns.daemon.store.queue_time import milliseconds
+from txapns.daemon.store.superseding import Superseded
 from txapns.daemon.values import Settlement, State
 
-__all__ = ["DeadToken", "Report", "Row", "Settled", "chosen_of", "dead_tokens", "is_plain", "row_of"]
+__all__ = [
+    "DeadToken",
+    "Report",
+    "Row",
+    "Settled",
+    "chosen_of",
+    "dead_tokens",
+    "is_plain",
+    "retried_of",
+    "row_of",
+    "superseded_of",
+]
 
 #: A dead token, as the feedback log notes it: the app's name, the token, the reason, and the time at which it died.
 DeadToken = tuple[str, bytes, str, float]
@@ -39,11 +51,13 @@ class Settled:
     :ivar counts: how many notifications of which apps became final.
     :ivar noted: the apps of which tokens were noted as dead.
     :ivar recorded: the apps of which outcomes were recorded.
+    :ivar superseded: what is superseded instead of being tried again.
     """
 
     counts: Mapping[str, int] = attrs.Factory(dict)
     noted: frozenset[str] = frozenset()
     recorded: frozenset[str] = frozenset()
+    superseded: Superseded = attrs.Factory(Superseded)
 
 
 def chosen_of(reports: Iterable[Report]) -> dict[int, tuple[Settlement, int]]:
@@ -61,6 +75,27 @@ def chosen_of(reports: Iterable[Report]) -> dict[int, tuple[Settlement, int]]:
             if before is None or before[0].state is State.WAITING:
                 chosen[settlement.number] = (settlement, report.date)
     return chosen
+
+
+def retried_of(chosen: Mapping[int, tuple[Settlement, int]]) -> list[int]:
+    """Find those that are to be tried again."""
+    return [number for number, (each, _) in chosen.items() if each.state is State.WAITING]
+
+
+def superseded_of(found: Iterable[tuple[int, str]], chosen: dict[int, tuple[Settlement, int]]) -> Superseded:
+    """
+    Settle as superseded, with what came of the attempt, those that were marked meanwhile.
+
+    :param found: the number and the app of each.
+    """
+    counts: dict[str, int] = {}
+    numbers = []
+    for number, app in found:
+        each, date = chosen[number]
+        chosen[number] = Settlement(number, State.SUPERSEDED, each.status, each.reason), date
+        counts[app] = counts.get(app, 0) + 1
+        numbers.append(number)
+    return Superseded(numbers, counts)
 
 
 def dead_tokens(

@@ -3,9 +3,9 @@ What newer notifications supersede.
 
 A notification with a collapse id stands for the latest state of something, so an older one for the same device that
 still waits need not be sent any more. It becomes final when the newer one is accepted, in the same transaction. What is
-leased then may be under way, and is left alone; but it is *marked*, and so are dead letters. Whatever is marked and
-comes back into the queue, after a failed attempt, a crash or an operator's retry, is not leased again: it is settled as
-superseded in its place.
+leased then may be under way, and is left alone; but it is *marked*, and so are dead letters. What is marked and would
+be tried again, after a failed attempt, is settled as superseded instead; and what comes back into the queue otherwise,
+after a crash or an operator's retry, is settled so when it would be leased.
 
 The rows have a hash of the collapse id, and only rows that have one are in the index. With 64 bits, two ids of the
 notifications that wait for one device are the same about once in 10\\ :sup:`13` devices with a thousand of them.

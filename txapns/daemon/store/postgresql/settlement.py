@@ -13,8 +13,19 @@ from txapns.daemon.store.postgresql.leases import free
 from txapns.daemon.store.postgresql.outcome_feed import record
 from txapns.daemon.store.postgresql.schema import Connection
 from txapns.daemon.store.queue_time import QueueTime
-from txapns.daemon.store.settlement import Report, Row, Settled, chosen_of, dead_tokens, is_plain, row_of
-from txapns.daemon.values import State
+from txapns.daemon.store.settlement import (
+    Report,
+    Row,
+    Settled,
+    chosen_of,
+    dead_tokens,
+    is_plain,
+    retried_of,
+    row_of,
+    superseded_of,
+)
+from txapns.daemon.store.superseding import Superseded
+from txapns.daemon.values import Settlement, State
 
 __all__ = ["Conclusion", "conclude"]
 
@@ -66,6 +77,10 @@ stored AS ({_OUTCOME} SELECT * FROM gone),
 SELECT number, (SELECT name FROM queue_app WHERE id = app), token FROM gone
 """
 
+_SUPERSEDED = """
+SELECT number, (SELECT name FROM queue_app WHERE id = app) FROM queue WHERE number = ANY(%s) AND superseded
+"""
+
 _RETRIED = """
 UPDATE queue SET
     due = chosen.due, attempts = queue.attempts + chosen.attempts, status = chosen.status, reason = chosen.reason
@@ -97,6 +112,7 @@ def conclude(
     :param recording: the apps of which outcomes are recorded; none if these notifications are of others.
     """
     chosen = chosen_of(reports)
+    superseded = _supersede(connection, chosen)
     free(connection, freed, lambda number: number in chosen and chosen[number][0].state is not State.WAITING)
     accepted: list[int] = []
     final, retried = [], []
@@ -130,7 +146,15 @@ def conclude(
     record(connection, [number for app in apps for number in recorded[app]], min(dates), max(dates))
     if noted:
         feedback_log.note(connection, noted, reports[-1].date / 1000)
-    return Conclusion(counts, frozenset(app for app, *_ in noted), apps, freed)
+    return Conclusion(counts, frozenset(app for app, *_ in noted), apps, superseded, freed)
+
+
+def _supersede(connection: Connection, chosen: dict[int, tuple[Settlement, int]]) -> Superseded:
+    """Settle as superseded what would be tried again and was marked meanwhile."""
+    retried = retried_of(chosen)
+    if not retried:
+        return Superseded()
+    return superseded_of(connection.execute(_SUPERSEDED, [bigints(sorted(retried))], prepare=True).fetchall(), chosen)
 
 
 def _columns(rows: list[Row]) -> dict[str, Any]:

@@ -7,11 +7,21 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from txapns.daemon.store.settlement import Report, Settled, chosen_of, dead_tokens, is_plain, row_of
+from txapns.daemon.store.settlement import (
+    Report,
+    Settled,
+    chosen_of,
+    dead_tokens,
+    is_plain,
+    retried_of,
+    row_of,
+    superseded_of,
+)
 from txapns.daemon.store.sqlite import feedback_log
 from txapns.daemon.store.sqlite.outcome_feed import record
 from txapns.daemon.store.sqlite.tables import array
 from txapns.daemon.store.sqlite.timeline import Timeline
+from txapns.daemon.store.superseding import Superseded
 from txapns.daemon.values import Settlement, State
 
 __all__ = ["conclude"]
@@ -30,6 +40,11 @@ WHERE state = 0 AND number IN (SELECT value FROM json_each(?))
 _FIND_RECORDED = """
 SELECT json_group_array(number) FROM queue_delivery JOIN queue_app ON queue_app.id = queue_delivery.app
 WHERE state = 0 AND number IN (SELECT value FROM json_each(?)) AND name IN (SELECT value FROM json_each(?))
+"""
+
+_FIND_SUPERSEDED = """
+SELECT number, name FROM queue_delivery JOIN queue_app ON queue_app.id = queue_delivery.app
+WHERE state = 0 AND superseded = 1 AND number IN (SELECT value FROM json_each(?))
 """
 
 _SETTLE_ACCEPTED = """
@@ -64,6 +79,7 @@ def conclude(
     :param recording: the apps of which outcomes are recorded.
     """
     chosen = chosen_of(reports)
+    superseded = _supersede(connection, chosen)
     final = array([number for number, (each, _) in chosen.items() if each.state is not State.WAITING])
     counts = dict(connection.execute(_COUNT_WAITING, [final]))
     noted = _note_dead(connection, chosen)
@@ -82,7 +98,15 @@ def conclude(
         connection.execute(_SETTLE, [array(rows)])
     if recorded:
         record(connection, to_record)
-    return Settled(counts, noted, recorded)
+    return Settled(counts, noted, recorded, superseded)
+
+
+def _supersede(connection: sqlite3.Connection, chosen: dict[int, tuple[Settlement, int]]) -> Superseded:
+    """Settle as superseded what would be tried again and was marked meanwhile."""
+    retried = retried_of(chosen)
+    if not retried:
+        return Superseded()
+    return superseded_of(connection.execute(_FIND_SUPERSEDED, [array(retried)]).fetchall(), chosen)
 
 
 def _note_dead(connection: sqlite3.Connection, chosen: Mapping[int, tuple[Settlement, int]]) -> frozenset[str]:
