@@ -62,9 +62,11 @@ lint: $(DEV) ## check style, format and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-container: $(DEV) ## build the simulator's container and try it with podman, as root on Debian
+container: $(DEV) ## build the containers and try them with podman, as root on Debian
 	tools/try-container contrib/Containerfile.simulator apns-simulator \
 		$(BIN)/python -m pytest -m interop tests/interop/test_simulator_container.py
+	tools/try-container contrib/Containerfile txapns \
+		$(BIN)/python -m pytest -m interop tests/interop/test_daemon_container.py
 
 packaging: $(DEV) ## check that what we ship installs and works
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/check-packaging
