@@ -19,7 +19,7 @@ __all__ = ["SygnalTests"]
 
 pytestmark = pytest.mark.skipif(find_spec("sygnal") is None, reason="Sygnal is not installed")
 
-TEXT = st.text(min_size=1, max_size=20) | st.text(min_size=1, max_size=3).map(lambda text: text * 1_500)
+TEXT = st.text(min_size=1, max_size=20) | st.text(min_size=1, max_size=3).map(lambda text: text * 500)
 CONTENT = st.fixed_dictionaries(
     {},
     optional={

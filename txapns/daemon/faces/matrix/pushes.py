@@ -112,7 +112,8 @@ class Pushes:
     def _log_unknown(self, app_id: str) -> None:
         if app_id not in self._logged and len(self._logged) < _LOGGED:
             self._logged.add(app_id)
-            _log.warn("pushkeys of the unknown app id {app_id} are rejected", app_id=app_id[:100])
+            text = "pushkeys of the unknown app id {app_id} are rejected"
+            _log.warn(text, app_id=app_id[:100], face="intake.matrix")
 
     def _believed(self, since: float | None) -> float | None:
         """Ignore a time in the future, such as one in milliseconds."""

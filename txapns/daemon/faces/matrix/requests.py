@@ -24,8 +24,8 @@ __all__ = ["EVENT_ID_ONLY", "MAX_BODY", "MAX_DATA", "MAX_DEVICES", "Device", "Ev
 MAX_BODY = 524_288
 #: The largest number of devices in a request. Homeservers send one, or those of one user.
 MAX_DEVICES = 100
-#: The longest data of a pusher that are read, in bytes: several times what Apple accepts as a whole payload.
-MAX_DATA = 16_384
+#: The longest data of a pusher that are read, in bytes: as long as a payload that Apple accepts, all of it in escapes.
+MAX_DATA = 32_768
 #: The format of pushers whose app fetches the event itself.
 EVENT_ID_ONLY = "event_id_only"
 
