@@ -131,6 +131,15 @@ WRONG: dict[str, list[str]] = {
     "[webhook.w]\nsecret_file = 's'\nurl = 'https://[/'": [
         "webhook.w.url: found no address; allowed is one such as https://example.com/hook, without user or password"
     ],
+    "[webhook.w]\nsecret_file = 's'\nurl = 'https://a/'\nevents = []": [
+        'webhook.w.events: found an empty list; allowed is "feedback", "outcomes" or both'
+    ],
+    "[webhook.w]\nsecret_file = 's'\nurl = 'https://a/'\nevents = 'deaths'": [
+        'webhook.w.events: found "deaths"; allowed is "feedback" or "outcomes"'
+    ],
+    "webhook.w = {secret_file = 's', url = 'https://a/', events = 'outcomes', apps = 'a'}\napps.a.certificate = 'a'": [
+        'webhook.w.events: found "outcomes"; allowed only if one of its apps has outcomes = true'
+    ],
     "retries.longest = 0.5": ["retries.longest: found 0.5; allowed is at least retries.first, 1.0"],
 }
 
@@ -152,6 +161,9 @@ RIGHT = [
     "intake.binary = {listen = 'tcp:80', feedback = [], tls = {certificate = 'a'}}",
     "[webhook.w]\nsecret_file = 's'\nurl = 'http://localhost:80/'",
     "[webhook.w]\nsecret_file = 's'\nurl = 'http://[::1]/'",
+    "webhook.w = {secret_file = 's', url = 'https://a/', events = 'outcomes'}\napps.a.certificate = 'a'",
+    "webhook.w = {secret_file = 's', url = 'https://a/', events = ['outcomes', 'feedback'], apps = 'b'}",
+    "apps.a = {certificate = 'a', outcomes = true}\noutcomes.most = 1",
     "limits.idle = 1",
     "database.url = 'postgresql://ann@a:5432,b:5433/push?target_session_attrs=read-write'",
     "database = {url = 'postgres:///push?host=/run/postgresql', password_file = 'a', schema = 'b'}\nnode.name = 'c-1'",

@@ -155,7 +155,8 @@ class ProvisionTests(PyapnsCase):
 
     def test_operators(self) -> None:
         """The operator's settings stay."""
-        settings = AppSettings(gateway="http2:host=localhost:port=2197", topic="com.example.x", push_type="voip")
+        server = "http2:host=localhost:port=2197"
+        settings = AppSettings(gateway=server, topic="com.example.x", push_type="voip", outcomes=True)
         credential = read_certificate(CHESS.encode(), None, self.face._now())
         with self.world.visiting() as database:
             add_app(AppTable(database), self.world.secrets, "chess", settings, credential, now=self.face._now())
@@ -164,6 +165,9 @@ class ProvisionTests(PyapnsCase):
         app = self.apps.get("chess")
         self.assertEqual(app.credential, Certificate.from_pem(OTHER))
         self.assertEqual((app.gateway.host, app.topic, app.push_type), ("localhost", "com.example.x", "voip"))
+        self.provision(OTHER, environment="production")
+        app = self.apps.get("chess")
+        self.assertEqual((app.topic, app.push_type, app.outcomes), ("com.example.x", "voip", True))
 
     def test_environment(self) -> None:
         """Another environment replaces the first one; an unknown one is refused."""

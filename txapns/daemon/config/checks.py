@@ -7,7 +7,7 @@ Each function yields a line for each mistake, which begins with the dotted key t
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import get_args
 from urllib.parse import parse_qsl, urlsplit
 
@@ -31,6 +31,7 @@ __all__ = [
     "app_faults",
     "binary_faults",
     "database_faults",
+    "event_faults",
     "listener_faults",
     "matrix_faults",
     "name_faults",
@@ -154,9 +155,7 @@ def app_faults(key: str, app: AppSection) -> Iterator[str]:
 
 
 def webhook_faults(key: str, webhook: WebhookSection) -> Iterator[str]:
-    """Check that a webhook has something to report, and its address."""
-    if not webhook.events:
-        yield f"{key}.events: found an empty list; allowed is feedback, outcomes or both"
+    """Check a webhook's address."""
     try:
         parts = urlsplit(webhook.url)
         host = parts.hostname
@@ -166,6 +165,15 @@ def webhook_faults(key: str, webhook: WebhookSection) -> Iterator[str]:
         yield f"{key}.url: found no address; allowed is one such as https://example.com/hook, without user or password"
     elif parts.scheme == "http" and not webhook.allow_without_tls and not _is_loopback_host(host):
         yield f"{key}.url: found http://{host}; allowed is https://, or allow_without_tls = true"
+
+
+def event_faults(key: str, webhook: WebhookSection, apps: Mapping[str, AppSection]) -> Iterator[str]:
+    """Check that a webhook has something to report. It may be for apps that are only in the database."""
+    if not webhook.events:
+        yield f'{key}.events: found an empty list; allowed is "feedback", "outcomes" or both'
+    unrecorded = [name for name in webhook.apps if name in apps and not apps[name].outcomes]
+    if "outcomes" in webhook.events and webhook.apps and len(unrecorded) == len(webhook.apps):
+        yield f'{key}.events: found "outcomes"; allowed only if one of its apps has outcomes = true'
 
 
 def _is_loopback_host(host: str) -> bool:

@@ -17,6 +17,7 @@ from txapns.daemon.config.checks import (
     app_faults,
     binary_faults,
     database_faults,
+    event_faults,
     listener_faults,
     matrix_faults,
     name_faults,
@@ -121,6 +122,7 @@ class Configuration(TableOfTables, frozen=True, kw_only=True):
         for name, webhook in self.webhook.items():
             yield from name_faults(dotted("webhook", name), name)
             yield from webhook_faults(dotted("webhook", name), webhook)
+            yield from event_faults(dotted("webhook", name), webhook, self.apps)
         if self.retries.longest < self.retries.first:
             yield fault("retries.longest", self.retries.longest, f"at least retries.first, {self.retries.first}")
 

@@ -269,7 +269,11 @@ def _settings(environment: str, known: App | None) -> AppSettings:
     if known is None:
         return AppSettings(gateway=environment)
     return AppSettings(
-        gateway=environment, topic=known.topic, push_type=known.push_type, callers=tuple(sorted(known.callers))
+        gateway=environment,
+        topic=known.topic,
+        push_type=known.push_type,
+        callers=tuple(sorted(known.callers)),
+        outcomes=known.outcomes,
     )
 
 
