@@ -27,7 +27,7 @@ class Campaign:
 
     :param seed: of its random numbers.
 
-    :ivar accepted: the token of each accepted id.
+    :ivar accepted: the token of each accepted id; empty for a broadcast.
     :ivar arrived: how often each id came to the simulator, whether or not it was answered.
     :ivar crashed: how many notifications were under way when a dispatcher crashed, or stopped before they were settled.
     """
@@ -47,6 +47,7 @@ class Campaign:
             "timeout": 5.0,
         }
         self.world.simulator.http2_fault = self.fault
+        self.channel = self.world.simulator.channels.make(self.world.simulator.topic, 0)
         for name in APPS:
             self.change(name)
         self.world.start(**self.options)
@@ -55,7 +56,8 @@ class Campaign:
         """Fail now and then."""
         if request.stream > self._gone.get(server, request.stream):
             return None  # what comes after a GOAWAY is not looked at
-        apns_id = dict(request.headers)[b"apns-id"].decode()
+        fields = dict(request.headers)
+        apns_id = fields.get(b"apns-id", fields.get(b"apns-request-id", b"")).decode()
         kind = self.random.choice(["cut", "mute", "later", "goaway"]) if self.random.random() < 0.06 else ""
         if kind == "later" and not self.calm:
             return Response(*self.random.choice([(429, "TooManyRequests"), (503, "ServiceUnavailable")]))
@@ -80,11 +82,17 @@ class Campaign:
         self.world.add_app(name, credential=credential, limits=limits)
 
     def accept(self) -> None:
-        """Accept a few, one of them perhaps for a dead device."""
+        """Accept a few, one of them perhaps for a dead device, or a broadcast."""
+        app = self.random.choice(APPS)
+        if self.random.random() < 0.2:
+            fields = {"push_type": "liveactivity", "expiration": "0", "channel_id": self.channel}
+            [apns_id] = self.world.accept(app=app, tokens=[b""], **fields)
+            self.accepted[apns_id] = b""
+            return
         tokens = [token(self.random.getrandbits(200)) for _ in range(self.random.choice([1, 5, 60]))]
         if self.random.random() < 0.2:
             tokens.append(DEAD)
-        ids = self.world.accept(app=self.random.choice(APPS), tokens=tokens)
+        ids = self.world.accept(app=app, tokens=tokens)
         self.accepted.update(zip(ids, tokens, strict=True))
 
     def under_way(self) -> int:
@@ -140,8 +148,9 @@ class CampaignTests(SynchronousTestCase):
             if outcome.state is not State.DEAD:
                 self.assertGreaterEqual(times, 1, f"seed {seed}: {apns_id} never arrived")
         self.assertLessEqual(set(campaign.arrived), set(campaign.accepted), f"seed {seed}: an id that was not accepted")
-        receptions = [(each.headers["apns-id"], each.token) for each in world.simulator.inbox.received]
-        for apns_id, device in receptions:
+        for each in world.simulator.inbox.received:
+            apns_id = each.headers["apns-request-id" if each.protocol == "broadcast" else "apns-id"]
+            device = each.token
             self.assertEqual(campaign.accepted[apns_id], device, f"seed {seed}: an id for another device")
         again = campaign.arrived - world.queue.uncertain - Counter(campaign.accepted.keys())
         twice = sum(again.values())

@@ -37,9 +37,8 @@ class Prepared:
         Give what is to be sent to devices as :meth:`~txapns.APNSClient.send_many` takes it, each its own identifier.
         """
         notifications, channels = self.notifications, self.channels
-        for each in self.ready:
-            if each.content not in channels:
-                yield each, notifications[each.content].with_apns_id(each.apns_id), each.token
+        for each in [each for each in self.ready if each.content not in channels] if channels else self.ready:
+            yield each, notifications[each.content].with_apns_id(each.apns_id), each.token
 
     def broadcasts(self) -> Iterator[tuple[Leased, Notification, str]]:
         """Give what is to be sent to channels."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
+from twisted.logger import capturedLogs, formatEvent
+
 from tests.daemon.channels_world import APP, UNKNOWN
 from tests.daemon.faces.native.broadcast_case import BroadcastCase
 from txapns.gateway import Gateway
@@ -29,6 +31,20 @@ class ChannelOperationsTests(BroadcastCase):
         deleted = self.ask("DELETE", f"chess/channels/{quote(channel, safe='')}")
         self.assertEqual((deleted.status, deleted.body), (204, b""))
         self.assertEqual(self.ask("GET", "chess/channels").json, {"channels": [other["channel"]]})
+
+    def test_log(self) -> None:
+        """The log tells who made a channel, and who deleted it."""
+        with capturedLogs() as logged:
+            channel = self.make_channel()
+            self.ask("DELETE", f"chess/channels/{quote(channel, safe='')}", key="all")
+        said = [formatEvent(each) for each in logged if each["log_namespace"].startswith("txapns.daemon")]
+        self.assertEqual(
+            said,
+            [
+                f"chess made the channel {channel} of the app chess",
+                f"all deleted the channel {channel} of the app chess",
+            ],
+        )
 
     def test_any_identifier(self) -> None:
         """An identifier may have all characters of base64, written as they are in a path."""

@@ -21,6 +21,7 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txapns import reasons
@@ -48,6 +49,8 @@ from txapns.reasons import Action, Reason
 __all__ = ["CHANNEL", "OPERATIONS", "ChannelOperations"]
 
 _T = TypeVar("_T")
+
+_log = Logger()
 
 #: The parameter in a path that names a channel.
 CHANNEL = parameter("channel", "path", "The channel's identifier.", type="string", minLength=1, maxLength=MAX_HEADER)
@@ -108,8 +111,17 @@ class ChannelOperations:
         """Make a channel."""
         channels = self._found(request, caller, app)
         asked = json_body(_new_channel, request)
-        made = channels.create(int(asked.storage_policy), push_type=asked.push_type)
-        return _answered(made, lambda channel: Answer(201, _channel(channel)))
+
+        def made(channel: Channel) -> Answer:
+            _log.info(
+                "{caller} made the channel {channel} of the app {app}",
+                caller=caller.name,
+                channel=channel.channel_id,
+                app=app,
+            )
+            return Answer(201, _channel(channel))
+
+        return _answered(channels.create(int(asked.storage_policy), push_type=asked.push_type), made)
 
     def read(self, request: Request, caller: Caller, app: str, channel_id: str) -> Deferred[Answer]:
         """Read the properties of a channel."""
@@ -118,7 +130,17 @@ class ChannelOperations:
 
     def delete(self, request: Request, caller: Caller, app: str, channel_id: str) -> Deferred[Answer]:
         """Delete a channel."""
-        return _answered(self._found(request, caller, app).delete(channel_id), lambda _: Answer(204))
+
+        def deleted(_: None) -> Answer:
+            _log.info(
+                "{caller} deleted the channel {channel} of the app {app}",
+                caller=caller.name,
+                channel=channel_id,
+                app=app,
+            )
+            return Answer(204)
+
+        return _answered(self._found(request, caller, app).delete(channel_id), deleted)
 
     def _found(self, request: Request, caller: Caller, app: str) -> Channels:
         if not caller.may_send(app):
