@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, settings
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon.store.lanes_contract import LanesContract
+from tests.daemon.store.lanes_machine import LanesMachine
 from tests.daemon.store.postgresql.world import PostgreSQLWorld
 from tests.daemon.store.queue_contract import QueueContract
 from tests.daemon.store.queue_machine import QueueMachine
@@ -13,7 +14,9 @@ from tests.daemon.store.schedule_contract import ScheduleContract
 from tests.postgresql import schema
 
 __all__ = [
+    "LanesModelTests",
     "ModelTests",
+    "PostgreSQLLanesMachine",
     "PostgreSQLLanesTests",
     "PostgreSQLQueueMachine",
     "PostgreSQLQueueTests",
@@ -79,4 +82,18 @@ class PostgreSQLQueueMachine(QueueMachine):
 ModelTests = PostgreSQLQueueMachine.TestCase
 ModelTests.settings = settings(
     max_examples=15, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+
+
+class PostgreSQLLanesMachine(LanesMachine):
+    """The machine of lanes and callers with one of these."""
+
+    def make_world(self) -> TemporaryWorld:
+        """Make one."""
+        return TemporaryWorld()
+
+
+LanesModelTests = PostgreSQLLanesMachine.TestCase
+LanesModelTests.settings = settings(
+    max_examples=10, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -16,16 +16,19 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon.store.contract import HEADERS, PAYLOAD, START, message, result
 from tests.daemon.store.lanes_contract import LanesContract
+from tests.daemon.store.lanes_machine import LanesMachine
 from tests.daemon.store.queue_contract import QueueContract
 from tests.daemon.store.queue_machine import QueueMachine
 from tests.daemon.store.sqlite.world import SQLiteWorld
-from txapns.daemon.values import Idempotency, Message, Settlement, State
+from txapns.daemon.values import Idempotency, Lane, Message, Settlement, State
 
 __all__ = [
     "DamagedTests",
+    "LanesModelTests",
     "ModelTests",
     "NumberTests",
     "PlanTests",
+    "SQLiteLanesMachine",
     "SQLiteLanesTests",
     "SQLiteQueueMachine",
     "SQLiteQueueTests",
@@ -222,6 +225,34 @@ class PlanTests(WorldCase):
         for each in (feed.after("chess", 0, 10), feed.confirm("reader", {"chess": 1}), feed.prune(START + 100, 10)):
             result(self.world.clock, each)
 
+    def test_urgent_beside_thousands(self) -> None:
+        """To lease what is urgent takes as many steps whether one other or thousands wait, in however many flows."""
+        found = []
+        for count in (1, 20_000):
+            for lane in (Lane.NORMAL, Lane.BULK):
+                self.do("accept", [message(self.world, count, lane=lane, caller=f"caller {lane}")])
+            self.do("accept", [message(self.world, lane=Lane.URGENT)])
+            found.append(
+                [self.steps_of(name, "chess", *more) for name, *more in (("lease", 9, START + 60), ("next_due",))]
+            )
+            self.assertEqual(len(self.do("lease", "chess", 1, START + 60, None, Lane.BULK)), 1)
+        self.assertLessEqual(max(found[1]), 2 * max(found[0]))
+
+    def steps_of(self, name: str, *arguments: Any) -> int:
+        """Count SQLite's steps in a method of the queue."""
+        count = 0
+
+        def step() -> int:
+            nonlocal count
+            count += 1
+            return 0
+
+        between = self.world.database.between
+        result(self.world.clock, between(lambda connection: connection.set_progress_handler(step, 1)))
+        self.do(name, *arguments)
+        result(self.world.clock, between(lambda connection: connection.set_progress_handler(None, 1)))
+        return count
+
     def test_an_id_of_thousands(self) -> None:
         """Searching an id takes as many steps whether one, thousands or only another app's notifications have it."""
         none, one, many, foreign = (str(uuid.UUID(int=n)) for n in range(4))
@@ -278,4 +309,18 @@ class SQLiteQueueMachine(QueueMachine):
 ModelTests = SQLiteQueueMachine.TestCase
 ModelTests.settings = settings(
     max_examples=50, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+
+
+class SQLiteLanesMachine(LanesMachine):
+    """The machine of lanes and callers with one of these."""
+
+    def make_world(self) -> TemporaryWorld:
+        """Make one."""
+        return TemporaryWorld()
+
+
+LanesModelTests = SQLiteLanesMachine.TestCase
+LanesModelTests.settings = settings(
+    max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
