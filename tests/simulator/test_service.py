@@ -98,9 +98,9 @@ class StateTests(SynchronousTestCase):
         for interface, names in (("0.0.0.0", ()), ("::", ()), (HOST, ()), ("192.0.2.7", ("192.0.2.7",))):
             memory = MemoryReactorClock()
             service = SimulatorService.from_options(memory, state=self.mktemp(), interface=interface, **options)
-            service.startService()
-            self.assertEqual({each[3] for each in memory.tcpServers}, {interface})
             self.assertEqual(service.simulator.names, ("apns.test", *names))
+        service.startService()
+        self.assertEqual({each[3] for each in memory.tcpServers}, {interface})
 
     def test_description(self) -> None:
         """The description has everything needed to send, and the files that it names exist."""
