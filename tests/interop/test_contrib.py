@@ -95,8 +95,8 @@ class HAProxyTests(TestCase):
 
         text = (PROJECT / "contrib/haproxy.cfg").read_text()
         text, count = re.subn(r"10\.0\.0\.(\d):\d+ check port 8090", server, text)
-        self.assertEqual(count, 10)
-        ports = dict(zip(re.findall(r"bind :(\d+)", text), reserve(5), strict=True))
+        self.assertEqual(count, 12)
+        ports = dict(zip(re.findall(r"bind :(\d+)", text), reserve(6), strict=True))
         text = re.sub(r"bind :(\d+)", lambda found: f"bind 127.0.0.1:{ports[found[1]]}", text)
         config = Path(self.mktemp())
         config.write_text(text)
