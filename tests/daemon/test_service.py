@@ -57,6 +57,10 @@ class LifeTests(DaemonCase):
         self.assertEqual((status, answer["state"]), (200, "accepted"))
         status, answer = await self.daemon.ask("GET", "/v1/apps/chess/feedback")
         self.assertEqual([each["token"] for each in answer["tokens"]], [DEAD])
+        status, answer = await self.daemon.ask("GET", "/v1/apps/chess/outcomes")
+        recorded = [(each["cursor"], each["token"], each["id"]) for each in answer["outcomes"]]
+        first, second = notification["ids"]
+        self.assertEqual(recorded, [(1, "aa" * 32, first), (2, DEAD, second)])
         self.assertEqual(await self.daemon.end(signal.SIGINT), 0)
         log = self.daemon.log.read_text()
         self.assertNotIn("Traceback", log)

@@ -49,12 +49,14 @@ class SignalTests(DaemonCase):
         await self.daemon.start()
         before = await self.shown()
         (self.directory / "server.pem").write_bytes(AUTHORITY.server_certificate())
-        self.config.write_text(f"limits.tokens = 1\nretries.first = 5\n{text}".replace("apps.chess", "apps.go"))
+        changed = text.replace("apps.chess", "apps.go").replace("outcomes = true", "outcomes = false")
+        self.config.write_text(f"limits.tokens = 1\nretries.first = 5\n{changed}")
         await self.signaled(signal.SIGHUP, "by another node: chess, go")
         self.assertNotEqual(await self.shown(), before)
         for app, status in (("go", 413), ("chess", 404)):
             path = f"/v1/apps/{app}/notifications"
             self.assertEqual((await self.daemon.ask("POST", path, submission("aa" * 32, "bb" * 32)))[0], status)
+        self.assertEqual((await self.daemon.ask("GET", "/v1/apps/go/outcomes"))[0], 409)
         log = self.daemon.log.read_text()
         self.assertRegex(log, "changed: .*limits.tokens.*apps.chess, apps.go")
         self.assertIn("retries.first has changed, which takes effect at the next start", log)

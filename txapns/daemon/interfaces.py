@@ -293,7 +293,7 @@ class IOutcomeFeed(Interface):
     def behind(apps: Collection[str] | None, reader: str) -> Deferred[int]:
         """Count the entries that a reader has not confirmed."""
 
-    def prune(before: float, most: int, limit: int = 10_000) -> Deferred[int]:
+    def prune(before: float, most: int, limit: int = 5_000) -> Deferred[int]:
         """
         Forget some of the entries that were kept long enough, or are too many.
 

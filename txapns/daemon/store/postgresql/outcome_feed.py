@@ -267,7 +267,7 @@ class PostgreSQLOutcomeFeed:
         values = {"apps": _names(apps), "reader": reader}
         return self._database.read(lambda connection: _number(connection, _COUNT_PENDING, values))
 
-    def prune(self, before: float, most: int, limit: int = 10_000) -> Deferred[int]:
+    def prune(self, before: float, most: int, limit: int = 5_000) -> Deferred[int]:
         """See :meth:`IOutcomeFeed.prune`."""
         values = {"before": milliseconds(before), "most": most, "apps": MOST_APPS}
 

@@ -232,7 +232,7 @@ class SQLiteOutcomeFeed:
 
         return self._database.read(count)
 
-    def prune(self, before: float, most: int, limit: int = 10_000) -> Deferred[int]:
+    def prune(self, before: float, most: int, limit: int = 5_000) -> Deferred[int]:
         """See :meth:`IOutcomeFeed.prune`."""
         return self._database.write(lambda connection: _prune(connection, milliseconds(before), most, limit))
 
