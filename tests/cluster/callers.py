@@ -87,6 +87,24 @@ class NativeCaller(Caller):
         return {}
 
 
+class BroadcastCaller(Caller):
+    """The HTTP API again, with a broadcast for each token, which is its channel."""
+
+    async def deliver(self, node: Node, request: str, tokens: Sequence[str]) -> Mapping[str, str | None]:
+        """Post them."""
+        update = {"aps": {"event": "update", "timestamp": 1_700_000_000, "content-state": {}}}
+        body = {"broadcasts": [{"channel": token, "payload": update} for token in tokens]}
+        try:
+            path, key = "/v1/apps/chess/broadcasts", {"Idempotency-Key": f"broadcasts {request}"}
+            status, answer = await node.ask("POST", path, body, key)
+        except GONE:
+            return {}
+        if status == 202:
+            return dict(zip(tokens, [each["id"] for each in answer["broadcasts"]], strict=True))
+        assert status == 503, (status, answer)
+        return {}
+
+
 class ClientCaller(Caller):
     """A program with our own client."""
 
@@ -174,7 +192,7 @@ class MatrixCaller(Caller):
         return dict.fromkeys(tokens)
 
 
-CALLERS = (NativeCaller, AppleCaller, BinaryCaller, PyapnsCaller, MatrixCaller)
+CALLERS = (NativeCaller, BroadcastCaller, AppleCaller, BinaryCaller, PyapnsCaller, MatrixCaller)
 
 
 class Load:

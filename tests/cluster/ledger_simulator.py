@@ -9,7 +9,7 @@ It listens at COUNT ports of ADDRESS, one for each node, and answers after DELAY
 listens, it prints the ports. STATE gets the credentials, with certificates for servers at each HOST, and the ledger: a
 line for each notification that arrives, whether it will be answered or not, and another if it is rejected. The line has
 the date on the system's monotonic clock, the number of the port, the token, the id, and the reason of a rejection,
-separated by tabs.
+separated by tabs. For a broadcast, the channel takes the place of the token; every channel exists.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from twisted.internet import reactor
 from twisted.internet.task import LoopingCall
 
 from txapns._network.clocks import wall_clock
+from txapns.daemon.values import CHANNEL
 from txapns.simulator import Authority, Inbox, ProviderAPIServer, Simulator
+from txapns.simulator.channels import ChannelRegistry
 from txapns.simulator.requests import fields_of
 
 __all__: list[str] = []
@@ -49,7 +51,8 @@ class _Ledger(Inbox):
 
     def arrived(self, token: str, headers: Mapping[str, str], reason: str = "") -> None:
         """Write down a notification."""
-        fields = f"{time.monotonic():.6f}", str(self._number), token, headers.get("apns-id", ""), reason
+        apns_id, token = headers.get("apns-request-id", headers.get("apns-id", "")), headers.get(CHANNEL, token)
+        fields = f"{time.monotonic():.6f}", str(self._number), token, apns_id, reason
         self._file.write("\t".join(fields) + "\n")
 
     def note(
@@ -75,6 +78,14 @@ class _Server(ProviderAPIServer):
             headers = fields_of(request)
             self._inbox.arrived(headers[":path"].rpartition("/")[2], headers)
         super()._later(delay, function, requests)
+
+
+class _Channels(ChannelRegistry):
+    """Every channel."""
+
+    def policy(self, app: str, channel_id: str) -> int:
+        """See :class:`ChannelRegistry`."""
+        return 0
 
 
 class _Simulator(Simulator):
@@ -119,6 +130,7 @@ def _main(state: str, delay: str, streams: str, address: str, count: str, *hosts
     for number in range(int(count)):
         simulator = _Simulator(reactor, authority=authority, delay=float(delay), concurrency=int(streams), keep=0)
         simulator.inbox = _Ledger(ledger, number)
+        simulator.channels = _Channels()
         port = reactor.listenTCP(0, simulator.tls_factory("http2"), interface=address)
         ports.append(port.getHost().port)
     LoopingCall(ledger.flush).start(_INTERVAL)

@@ -32,7 +32,7 @@ class DeathTests(ClusterCase):
         await self.start(name)
 
     async def test_nothing_lost(self) -> None:
-        """Of 75,000 notifications none is lost when nodes are killed five times, and then the primary."""
+        """Of 90,000 notifications none is lost when nodes are killed five times, and then the primary."""
         load = self.load(requests=150)
         moments = sorted(self.chance.sample(range(1, load.total * 3 // 4), 5))
         sending = [load.run(), *(Deferred.fromCoroutine(self.kill_one(moment)) for moment in moments)]
