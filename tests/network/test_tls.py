@@ -192,6 +192,25 @@ class HandshakeTests(SynchronousTestCase):
         self.assertIs(factory.getContext(), factory.getContext())
 
 
+class SharingTests(SynchronousTestCase):
+    """Which factories share a context."""
+
+    def test_shared(self) -> None:
+        """Those without a certificate share one for the same host, authorities and protocols, and no others do."""
+
+        def context(
+            host: str = "localhost", root: bytes = AUTHORITY.ca_pem, alpn: bytes = b"h2", shown: Any = None
+        ) -> SSL.Context:
+            return ClientContextFactory(host, shown, root, [alpn]).getContext()
+
+        certificate = Certificate.from_pem(AUTHORITY.client_pem())
+        first = context()
+        self.assertIs(ClientContextFactory("localhost", None, AUTHORITY.ca_pem.decode(), [b"h2"]).getContext(), first)
+        others = [context("127.0.0.1"), context(root=Authority().ca_pem), context(alpn=b"h3")]
+        others += [context(shown=certificate), context(shown=certificate)]
+        self.assertEqual(len({id(each) for each in [first, *others]}), 6)
+
+
 class ResumptionTests(SynchronousTestCase):
     """Connections that resume the session of the one before."""
 
