@@ -49,7 +49,7 @@ _RESERVED = 10_000  # how many numbers are reserved on the disk at a time: it co
 _FIND_DUE = """
 SELECT json_group_array(json_array(number, message, hex(token), lower(hex(apns_id)), attempts, due, not_before,
     superseded)) FROM (
-    SELECT * FROM queue_delivery
+    SELECT number, message, token, apns_id, attempts, due, not_before, superseded FROM queue_delivery
     WHERE state = 0 AND flow = ? AND (due, number) > (?, ?) AND due <= ?
     AND number NOT IN (SELECT value FROM json_each(?))
     ORDER BY due, number LIMIT ?
@@ -382,7 +382,7 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
             rows += some
             places[flow] = [(due_at, number) for number, *_, due_at, _, _ in some]
         date = self._timeline.date()
-        early = [number for number, *_, attempts, _, not_before, _ in rows if (not_before or 0) > date and not attempts]
+        early = [row[0] for row in rows if row[6] is not None and row[6] > date and not row[4]]
         if early:
             return _Early(early)
         messages = {row[1] for row in rows}
