@@ -92,12 +92,10 @@ WHERE number IN (SELECT value FROM json_each(?))
 """
 
 _BOUND = """
-UPDATE queue_delivery SET due = ? WHERE state = 0 AND flow IN (SELECT id FROM queue_flow) AND due > ?
+UPDATE queue_delivery SET due = CASE attempts WHEN 0 THEN ? ELSE ? END
+WHERE state = 0 AND flow IN (SELECT id FROM queue_flow) AND due > ?
+AND CASE attempts WHEN 0 THEN not_before IS NULL ELSE due > ? END
 """
-
-_BOUND_TRIED = f"{_BOUND} AND attempts > 0"
-
-_BOUND_UNTRIED = f"{_BOUND} AND attempts = 0 AND not_before IS NULL"
 
 # The rows that _FIND_DUE and _FIND_MESSAGES find. Every notification passes here, and a decoder that knows the types
 # takes half the time.
@@ -206,8 +204,7 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
         """Delay nothing for longer than usual or asked for, whatever the wall clock said in an earlier run."""
         now = self._timeline.now()
         latest = now + milliseconds(self._longest)
-        connection.execute(_BOUND_TRIED, [latest, latest])
-        connection.execute(_BOUND_UNTRIED, [now, now])
+        connection.execute(_BOUND, [now, latest, now, latest])
 
     def _place(self) -> Deferred[None]:
         """Make due at their dates what is not sent before, whatever the wall clock has said."""
