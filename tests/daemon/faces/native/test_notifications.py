@@ -185,7 +185,7 @@ class AcceptTests(NativeCase):
             b"{" * 90_000,
             b"[" * 90_000,
             b'{"notifications":[{"tokens":["\xff"],"payload":{}}]}',
-            payload % (b'{"a":' * 15_000 + b"1" + b"}" * 15_000),
+            payload % (b'{"a":' * 9_000 + b"1" + b"}" * 9_000),
             payload % b'{"a":"\xff"}',
             payload % b'{"a":NaN}',
         ]
