@@ -99,7 +99,7 @@ class BrowserTests(TestCase):
         """The page updates itself, draws the charts, and is never reloaded."""
         with self.browsing() as browser:
             browser.run("window.mark = 1")
-            first = {name: browser.text(name) for name in ("#time", "#apps tr:first-child td:nth-child(7)")}
+            first = {name: browser.text(name) for name in ("#time", "#apps")}
             browser.until(lambda: all(browser.text(name) != text for name, text in first.items()))
             curves = browser.run(
                 "return [...document.querySelectorAll('svg .curve')].map(each => each.getAttribute('d'))"
@@ -146,12 +146,12 @@ class BrowserTests(TestCase):
         """The keyboard reaches all controls in the order of the page, with a visible focus."""
         with self.browsing() as browser:
             reached = []
-            for _ in range(6):
+            for _ in range(8):
                 browser.press(TAB)
                 reached.append(browser.run("return document.activeElement.textContent"))
                 outline = "return getComputedStyle(document.activeElement).outlineStyle"
                 self.assertNotEqual(browser.run(outline), "none", reached[-1])
-            expected = ["Skip to content", "Pause", "As a table", "Metrics", "Readiness", "Liveness"]
+            expected = ["Skip to content", "Pause", "As a table", "", "Search", "Metrics", "Readiness", "Liveness"]
             self.assertEqual(reached, expected)
 
     def test_operated(self) -> None:
@@ -181,11 +181,27 @@ class BrowserTests(TestCase):
                 return box.width > 1 && (box.right > innerWidth + 0.5 || box.left < -0.5);
             }).map((each) => each.outerHTML.slice(0, 80));
         """
-        for width in (320, 360, 768, 1024, 1920):
+        for width in (320, 390, 768, 1024, 1280, 1920):
             with self.browsing(width) as browser:
                 browser.run("document.querySelector('details').open = true")
                 self.assertEqual(browser.run("return document.documentElement.scrollWidth"), width)
                 self.assertEqual(browser.run(out), [], width)
+
+    def test_search(self) -> None:
+        """The keyboard searches the list, whose events then bring only what was found; a page number is kept, too."""
+        with self.browsing() as browser:
+            self.assertEqual(browser.text("#apps tr:first-child th .value"), "notes")  # its certificate expires
+            browser.run("document.querySelector('#search').focus()")
+            for letter in "WEATHER":
+                browser.press(letter)
+            browser.press(ENTER)
+            browser.until(lambda: "match" in browser.text("#shown"))
+            self.live(browser)
+            time = browser.text("#time")
+            browser.until(lambda: browser.text("#time") != time)
+            self.assertEqual(browser.text("#shown"), "1 to 1 of 1 that match “WEATHER”")
+            self.assertEqual(browser.run("return document.querySelectorAll('#apps tr').length"), 1)
+            self.assertEqual(browser.run("return document.querySelector('#search').value"), "WEATHER")
 
     def test_dark(self) -> None:
         """The page follows the preference for dark mode."""

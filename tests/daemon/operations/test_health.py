@@ -41,7 +41,7 @@ class HealthCheckTests(SynchronousTestCase):
         """An app without problems is working, whether or not it has sent anything."""
         app = self.app()
         self.assertEqual((app.condition, app.reason, app.waiting, app.oldest), ("working", "", 0, None))
-        self.assertIn("port=2197", app.gateway)
+        self.assertEqual(app.gateway, self.world.simulator.gateway())
         self.world.take([token(1)])
         self.world.drain()
         self.assertEqual((self.app().condition, self.app().state.accepted), ("working", 1))

@@ -195,7 +195,7 @@ def overview_of(count: int) -> Overview:
     """Make the health of apps of which the last five are tripped, and each has one notification waiting."""
     tripped = dict(TRIPPED)
     apps = [
-        AppOverview(name, tripped.get(name, "working"), "", None, None, "", None, 1, float(number), AppState(name))  # type: ignore[arg-type]
+        AppOverview(name, tripped.get(name, "working"), "", None, None, None, None, 1, float(number), AppState(name))  # type: ignore[arg-type]
         for number, name in enumerate(f"app{number}" for number in range(count))
     ]
     return Overview(0.0, tuple(apps), (), "", stopping=False)

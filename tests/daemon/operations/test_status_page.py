@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests import PROJECT
 from tests.daemon.admin_world import AdminWorld, Nodes
 from tests.daemon.dispatch_world import DEAD, token
+from txapns.daemon.operations.app_list import Query
 from txapns.daemon.operations.view import TABLES
 
 __all__ = ["ColourTests", "PageTests"]
@@ -65,8 +66,9 @@ class PageTests(SynchronousTestCase):
         page = self.page()
         self.assertTrue(page.startswith("<!DOCTYPE html>\n<html"))
         outline = Outline(page)
-        for tag in ("header", "main", "footer", "nav", "h1", "title"):
+        for tag in ("header", "main", "footer", "form", "h1", "title"):
             self.assertEqual(outline.tags[tag], 1, tag)
+        self.assertEqual(outline.tags["nav"], 2)
         tables = len(TABLES) - 1  # not that of the nodes
         self.assertEqual((outline.tags["caption"], outline.tags["table"]), (tables, tables))
         self.assertIn('lang="en"', page)
@@ -90,7 +92,7 @@ class PageTests(SynchronousTestCase):
         self.assertNotIn("style", outline.tags)
         self.assertEqual([name for name in outline.attributes if name == "style" or name.startswith("on")], [])
         self.assertEqual((outline.tags["script"], outline.tags["link"]), (1, 2))
-        leads = {"status.js", "status.css", "icon.svg", "metrics", "readyz", "healthz", "#main"}
+        leads = {"status.js", "status.css", "icon.svg", "metrics", "readyz", "healthz", "#main", ""}
         self.assertEqual(outline.leads, leads)
 
     def test_without_script(self) -> None:
@@ -107,6 +109,32 @@ class PageTests(SynchronousTestCase):
         text = Outline(self.page()).text
         self.assertIn(TABLES["apps"][2], text)
         self.assertIn(TABLES["rejections"][2], text)
+
+    def test_many(self) -> None:
+        """Of many apps a page shows some, with links to the others; what is searched for stays in the field."""
+        for number in range(120):
+            self.world.add_app(f"app{number:03}")
+        self.world.problems["app117"] = "it is ill"
+        page = self.page()
+        text = Outline(page).text
+        self.assertLess(text.index("app117"), text.index("app000"))
+        self.assertIn("1 to 50 of 121", text)
+        self.assertNotIn("app050", text)
+        self.assertIn("?page=2", Outline(page).leads)
+        found = self.world.result(self.world.status.html(Query("APP11", 7)))
+        self.assertIn(b'value="APP11"', found)
+        self.assertIn("1 to 10 of 10 that match “APP11”", Outline(found.decode()).text)
+
+    def test_in_parts(self) -> None:
+        """Between a few rows of the page the reactor has a turn."""
+        for number in range(60):
+            self.world.add_app(f"app{number:03}")
+        self.page()
+        done: list[bytes] = []
+        self.world.status.html().addCallback(done.append)
+        self.assertEqual(done, [])
+        self.world.clock.pump([0.0] * 8)
+        self.assertEqual(len(done), 1)
 
     def test_escaped(self) -> None:
         """Text from Apple or an operator is escaped."""

@@ -26,10 +26,10 @@ class SubscribersTests(SynchronousTestCase):
         self.world = AdminWorld(delay=0.03)
         self.addCleanup(self.world.close)
 
-    def listen(self) -> Any:
+    def listen(self, query: bytes = b"") -> Any:
         """Subscribe."""
         connection = self.world.connect()
-        connection.write(b"GET /events HTTP/1.1\r\nHost: daemon\r\n\r\n")
+        connection.write(b"GET /events" + query + b" HTTP/1.1\r\nHost: daemon\r\n\r\n")
         self.world.advance(0.01)
         return connection
 
@@ -59,13 +59,23 @@ class SubscribersTests(SynchronousTestCase):
         connection = self.listen()
         self.assertIn(b"text/event-stream", connection.transport.value())
         [event] = self.events(connection)
-        self.assertEqual(event["tables"]["apps"][0][0], {"text": "chess", "kind": ""})
+        self.assertEqual(event["tables"]["apps"][0][0]["text"], "chess")
         self.world.take([token(1)])
         for _ in range(10):
             self.world.advance(1.0)
         events = self.events(connection)
         self.assertEqual(len(events), 5)
-        self.assertEqual(events[-1]["tables"]["apps"][0][6]["text"], "1")
+        self.assertEqual(events[-1]["tables"]["apps"][0][8]["text"], "1")
+
+    def test_shown(self) -> None:
+        """An event has only what the page of its subscriber shows."""
+        self.world.add_app("news")
+        self.world.advance(2.0)
+        for query, names in ((b"?search=NEW", ["news"]), (b"?search=none", []), (b"", ["chess", "news"])):
+            connection = self.listen(query)
+            self.world.advance(2.0)
+            for event in self.events(connection):
+                self.assertEqual([row[0]["text"] for row in event["tables"]["apps"]], names)
 
     def test_nobody(self) -> None:
         """Without subscribers nothing is checked."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import attrs
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon.admin_world import AdminWorld, Nodes, node_status
 from tests.daemon.dispatch_world import DEAD, token
-from txapns.daemon.operations.view import TABLES, Cell, View, view_of
+from txapns.daemon.operations.app_list import Query, digest_of
+from txapns.daemon.operations.cells import Cell
+from txapns.daemon.operations.health import Overview
+from txapns.daemon.operations.view import TABLES, View, view_of
 from txapns.daemon.sending.webhook import WebhookState
 
 __all__ = ["NodesTests", "ViewTests"]
@@ -30,6 +34,11 @@ class ViewTests(SynchronousTestCase):
         assert isinstance(found, View)
         return found
 
+    def view_of(self, overview: Overview) -> View:
+        """Return what the page says of a state of health."""
+        digest = self.world.result(Deferred.fromCoroutine(digest_of(self.world.clock, overview.apps, overview.at)))
+        return view_of(overview, digest, self.world.history, 0.0, Query())
+
     def cells(self, table: str) -> list[list[str]]:
         """Read a table."""
         return [[cell.text for cell in row] for row in self.view().tables[table]]
@@ -38,7 +47,7 @@ class ViewTests(SynchronousTestCase):
         """If nothing is wrong, the page says so."""
         view = self.view()
         self.assertEqual((view.state.text, view.state.kind, view.state.faults), ("Ready", "ok", ()))
-        self.assertEqual([figure.text for figure in view.figures][:3], ["0", "–", "0"])
+        self.assertEqual([figure.text for figure in view.figures][:4], ["1", "0", "–", "0"])
         self.assertEqual((view.tables["rejections"], view.tables["minutes"]), ([], []))
 
     def test_rows(self) -> None:
@@ -54,7 +63,12 @@ class ViewTests(SynchronousTestCase):
         self.world.take([token(n) for n in range(8)] + [DEAD])
         for _ in range(70):
             self.world.advance(1.0)
-        self.assertEqual(self.cells("apps")[0][:8], ["chess", "Working", "0", "–", "0", "1 ready", "8", "1"])
+        [row] = self.view().tables["apps"]
+        gateway = self.world.simulator.gateway()
+        self.assertEqual([cell.text for cell in row[:3]], ["chess", "Working", f"{gateway.host}:{gateway.port}"])
+        self.assertEqual([cell.text for cell in row[4:]], ["0", "0", "0", "38 ms", "8", "1", "0"])
+        notes = [self.world.simulator.topic, "", "", "certificate", "", "1 ready", "", "38 ms", "", "", ""]
+        self.assertEqual([cell.note for cell in row], notes)
         self.assertEqual(self.cells("minutes")[-1][1:], ["9", "8", "1", "0"])
         [rejection] = self.cells("rejections")
         self.assertEqual(rejection[1:], ["chess", "dddd…dddd", "410", "Unregistered"])
@@ -74,7 +88,7 @@ class ViewTests(SynchronousTestCase):
         [hook] = overview.webhooks
         state = WebhookState("crm", 7, 0.0, "the receiver answered 500", gave_up=False)
         ill = attrs.evolve(overview, webhooks=(attrs.evolve(hook, state=state, failing=300.0),))
-        view = view_of(ill, self.world.history, 0.0)
+        view = self.view_of(ill)
         self.assertEqual(view.state.kind, "warn")
         self.assertEqual(view.state.faults, ("news: there is no certificate", "webhook crm: the receiver answered 500"))
         expected = [Cell("crm"), Cell("the receiver answered 500 (for 5 min)", "warn"), Cell("0"), Cell("7")]
@@ -82,7 +96,7 @@ class ViewTests(SynchronousTestCase):
         gave_up = attrs.evolve(
             ill, webhooks=(attrs.evolve(hook, state=attrs.evolve(state, gave_up=True), backlog=None),)
         )
-        row = view_of(gave_up, self.world.history, 0.0).tables["webhooks"][0]
+        row = self.view_of(gave_up).tables["webhooks"][0]
         self.assertEqual((row[1].kind, row[2].text), ("bad", "unknown"))
         self.assertIn("next start", row[1].text)
 
@@ -100,8 +114,8 @@ class ViewTests(SynchronousTestCase):
         ):
             [app] = overview.apps
             found = attrs.evolve(overview, apps=(attrs.evolve(app, expires=overview.at + days * DAY),))
-            view = view_of(found, self.world.history, 0.0)
-            cell = view.tables["apps"][0][-1]
+            view = self.view_of(found)
+            cell = view.tables["apps"][0][3]
             self.assertEqual((cell.text.split(", ")[1], cell.kind), (text, kind))
             self.assertRegex(cell.text, r"^20\d\d-\d\d-\d\d, ")
             self.assertEqual(view.figures[-1].text, text)
@@ -112,7 +126,9 @@ class ViewTests(SynchronousTestCase):
     def test_keys(self) -> None:
         """A signing key does not expire."""
         self.world.add_app("chess", credential=self.world.simulator.provider_token())
-        self.assertEqual((self.cells("apps")[0][-1], self.view().figures[-1].text), ("none", "–"))
+        cell = self.view().tables["apps"][0][3]
+        key = self.world.apps.get("chess").credential.key_id
+        self.assertEqual((cell, self.view().figures[-1].text), (Cell(key, note="key"), "–"))
 
 
 class NodesTests(SynchronousTestCase):

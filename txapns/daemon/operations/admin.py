@@ -3,8 +3,8 @@ The admin endpoint: what operators and their programs ask, separate from the cal
 
 ::
 
-    GET /            the status page
-    GET /events      updates of the page, as server-sent events
+    GET /            the status page; ?search= and ?page= say which apps to show
+    GET /events      updates of the page, as server-sent events, for the same query
     GET /metrics     the metrics, for Prometheus
     GET /readyz      200 if the daemon can do its work, 503 if not, with the reasons
     GET /healthz     200 as long as it answers at all
@@ -27,9 +27,10 @@ from zope.interface import implementer
 from txapns._serving.authorization import basic_password, bearer_token
 from txapns._serving.http import Answer, IApplication, Request
 from txapns._serving.limits import ConnectionLimits
-from txapns._serving.pages import SECURITY
+from txapns._serving.pages import FORMS
 from txapns.daemon.errors import NotAllowed, NotAuthenticated, RequestRefused
 from txapns.daemon.interfaces import IKeys
+from txapns.daemon.operations.app_list import Query
 from txapns.daemon.operations.health import HealthCheck, Readiness
 from txapns.daemon.operations.metrics import CONTENT_TYPE, DaemonMetrics
 from txapns.daemon.operations.status_page import StatusPage
@@ -51,7 +52,7 @@ _METHODS = (b"GET", b"HEAD")
 
 
 def _answer(status: int, body: bytes, kind: bytes, headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:
-    return Answer(status, body, (*SECURITY, *headers), kind)
+    return Answer(status, body, (*FORMS, *headers), kind)
 
 
 def _json(status: int, value: object, headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:
@@ -100,9 +101,7 @@ class Admin:
         if route is None and request.path not in self._files:
             return self.fault(404, "not found")
         if request.method not in _METHODS:
-            return attrs.evolve(
-                self.fault(405, "allowed here: GET, HEAD"), headers=(*SECURITY, (b"Allow", b"GET, HEAD"))
-            )
+            return attrs.evolve(self.fault(405, "allowed here: GET, HEAD"), headers=(*FORMS, (b"Allow", b"GET, HEAD")))
         refusal = request.context
         if refusal is not None and request.path not in (b"/healthz", b"/readyz"):
             return _refused(refusal)
@@ -115,7 +114,7 @@ class Admin:
     # Routes.
 
     def _page(self, request: Request) -> Deferred[Answer]:
-        return self._status.html().addCallback(lambda page: _answer(200, page, _HTML))
+        return self._status.html(_query(request)).addCallback(lambda page: _answer(200, page, _HTML))
 
     def _events(self, request: Request) -> Answer | Deferred[Answer]:
         if request.method == b"HEAD":
@@ -123,9 +122,9 @@ class Admin:
         if self._status.subscribers.full:
             busy = self.fault(503, "too many browsers show the status page")
             return attrs.evolve(busy, headers=(*busy.headers, (b"Retry-After", b"30")))
-        for name, value in (*SECURITY, (b"Content-Type", _EVENTS)):
+        for name, value in (*FORMS, (b"Content-Type", _EVENTS)):
             request.responseHeaders.addRawHeader(name, value)
-        self._status.subscribers.add(request)
+        self._status.subscribers.add(request, _query(request))
         return Deferred()  # never fires: the subscribers write the response
 
     def _get_metrics(self, request: Request) -> Deferred[Answer]:
@@ -156,6 +155,10 @@ class Admin:
         if caller.feedback is None or caller.manage:
             return None
         return NotAllowed("the key may not read the outcomes of all apps")
+
+
+def _query(request: Request) -> Query:
+    return Query.parse(request.uri.partition(b"?")[2])
 
 
 def _key(request: Request) -> str:

@@ -19,20 +19,25 @@ from twisted.python.failure import Failure
 
 from txapns._network.clocks import wall_clock
 from txapns._waiters import Waiters
+from txapns.credentials import Certificate, ProviderToken
 from txapns.daemon.apps import expiry
 from txapns.daemon.errors import RequestRefused, Unavailable
 from txapns.daemon.interfaces import IApps
 from txapns.daemon.operations.nodes import node_concerns
+from txapns.daemon.operations.slices import in_slices
 from txapns.daemon.sending.context import AppState
 from txapns.daemon.sending.webhook import Webhook, WebhookState
 from txapns.daemon.store.cluster import NodeStatus
 from txapns.daemon.store.store import IStore
 from txapns.daemon.values import App, Depth
+from txapns.gateway import Gateway
 
 __all__ = ["AppOverview", "Condition", "HealthCheck", "Overview", "Readiness", "WebhookOverview"]
 
 _log = Logger()
 
+# How many apps are looked at in one turn of the reactor.
+_SLICE = 250
 # The duty of the node that exports the metrics of all nodes together.
 _METRICS = "metrics"
 
@@ -64,11 +69,13 @@ class AppOverview:
     :ivar failing: for how many seconds it has not been working; ``None`` if it works or if that is unknown.
     :ivar again: in how many seconds a few notifications are tried again; ``None`` unless the circuit is open or
         tripped.
-    :ivar gateway: where it sends; empty if that is unknown.
+    :ivar gateway: where it sends; ``None`` if that is unknown.
     :ivar expires: when its certificate expires; ``None`` if it has none.
     :ivar waiting: how many notifications wait, those in flight included.
     :ivar oldest: for how many seconds the oldest of them has been due; ``None`` if none waits or that is unknown.
     :ivar dead: how many dead letters there are; ``None`` if that is unknown.
+    :ivar topic: the topic of notifications without one; empty if there is none or that is unknown.
+    :ivar key_id: the identifier of its signing key; empty if it has none.
     """
 
     name: str
@@ -76,12 +83,14 @@ class AppOverview:
     reason: str
     failing: float | None
     again: float | None
-    gateway: str
+    gateway: Gateway | None
     expires: float | None
     waiting: int
     oldest: float | None
     state: AppState
     dead: int | None = None
+    topic: str = ""
+    key_id: str = ""
 
 
 @attrs.frozen
@@ -286,7 +295,7 @@ class HealthCheck:
         nodes = await _or_default(cluster.nodes(), ()) if cluster.shared else ()
         return Overview(
             self._wall.now(),
-            self._app_overviews(depths, dead, now),
+            await self._app_overviews(depths, dead, now),
             tuple(webhooks),
             self._store.trouble,
             self.stopping,
@@ -297,7 +306,7 @@ class HealthCheck:
             await _or_default(self._store.size(), None),
         )
 
-    def _app_overviews(
+    async def _app_overviews(
         self, depths: Sequence[Depth], dead: Mapping[str, int] | None, now: float
     ) -> tuple[AppOverview, ...]:
         """Return the health of all apps, and of removed ones that still have notifications."""
@@ -306,13 +315,17 @@ class HealthCheck:
         known = {depth.app: depth for depth in depths}
         waiting = {name for name, depth in known.items() if depth.waiting}
         names = {*self._apps.names(), *problems, *waiting, *(name for name, state in states.items() if state.under_way)}
-        overviews = (
-            self._app_overview(name, states.get(name, AppState(name)), known.get(name), problems.get(name, ""), now)
-            for name in sorted(names)
-        )
-        return tuple(each if dead is None else attrs.evolve(each, dead=dead.get(each.name, 0)) for each in overviews)
+        overviews = []
+        async for part in in_slices(self._clock, sorted(names), _SLICE):
+            for name in part:
+                count = None if dead is None else dead.get(name, 0)
+                state = states.get(name) or AppState(name)
+                overviews.append(self._app_overview(name, state, known.get(name), problems.get(name, ""), count, now))
+        return tuple(overviews)
 
-    def _app_overview(self, name: str, state: AppState, depth: Depth | None, problem: str, now: float) -> AppOverview:
+    def _app_overview(
+        self, name: str, state: AppState, depth: Depth | None, problem: str, dead: int | None, now: float
+    ) -> AppOverview:
         condition: Condition
         app: App | None
         try:
@@ -330,12 +343,22 @@ class HealthCheck:
             reason,
             _seconds_since(state.since, now),
             None if state.until is None else max(0.0, state.until - now),
-            "" if app is None else str(app.gateway),
+            None if app is None else app.gateway,
             None if expires is None else expires.timestamp(),
             self._store.queue.waiting(name).count,
             None if overdue is None else max(0.0, overdue),
             state,
+            dead,
+            "" if app is None else _topic(app),
+            app.credential.key_id if app is not None and isinstance(app.credential, ProviderToken) else "",
         )
+
+
+def _topic(app: App) -> str:
+    """Tell the topic of notifications without one; empty if there is none."""
+    if app.topic is None and isinstance(app.credential, Certificate) and not app.credential.needs_topic:
+        return app.credential.topics[0]
+    return app.topic or ""
 
 
 def _condition(app: App, state: AppState) -> tuple[Condition, str]:

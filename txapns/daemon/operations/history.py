@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from txapns._network.alarm import Alarm
 from txapns._network.clocks import wall_clock
+from txapns.daemon.operations.activity import Activity
 from txapns.daemon.operations.metrics import Totals
 from txapns.daemon.values import Leased, Settlement, State
 from txapns.errors import redact
@@ -44,9 +45,14 @@ class RejectedNotification:
 
 
 class History:
-    """Remembers the last 15 minutes."""
+    """
+    Remembers the last 15 minutes.
+
+    :ivar activity: how busy each app is.
+    """
 
     def __init__(self, clock: IReactorTime, totals: Totals) -> None:
+        self.activity = Activity(clock)
         self._clock = clock
         self._wall = wall_clock(clock)
         self._totals = totals
@@ -88,7 +94,8 @@ class History:
         return _difference(first, last, max(now - before, 0.001))
 
     def settled(self, app: str, leased: Sequence[Leased], settlements: Sequence[Settlement]) -> None:
-        """Keep the latest rejections of a chunk."""
+        """Keep the latest rejections of a chunk, and how soon it was answered."""
+        self.activity.settled(app, leased, settlements)
         rejected = [each for each in settlements if each.state is _REJECTED][-KEPT:]
         if not rejected:
             return

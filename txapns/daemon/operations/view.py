@@ -7,24 +7,21 @@ there, so both show the same. Tokens are shortened before they arrive here; of a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime, timezone
-from typing import Literal, TypeAlias
 
 import attrs
 
-from txapns.daemon.apps import WARNINGS
-from txapns.daemon.operations.health import AppOverview, Overview, WebhookOverview
+from txapns.daemon.operations.app_list import COLUMNS, AppDigest, Query, app_row
+from txapns.daemon.operations.cells import Cell, Kind, clock_time, duration, left, number, per_second
+from txapns.daemon.operations.health import Overview, WebhookOverview
 from txapns.daemon.operations.history import SPAN, STEP, History
 from txapns.daemon.operations.metrics import Totals
 from txapns.daemon.operations.nodes import CLOCK, node_concerns
 from txapns.daemon.store.cluster import NodeStatus
 
-__all__ = ["TABLES", "Cell", "Figure", "Headline", "Rate", "View", "view_of"]
+__all__ = ["TABLES", "Figure", "Headline", "Listing", "Rate", "View", "view_of"]
 
-Kind: TypeAlias = Literal["", "ok", "notice", "warn", "bad"]  # how to mark something; empty for not at all
-
-_DAY = 86_400.0
 _MINUTE = 60
 
 _RATES = (
@@ -37,19 +34,9 @@ _RATES = (
 #: For each table its columns (numeric ones end with ``#``), its caption, and the text of an empty table.
 TABLES = {
     "apps": (
-        (
-            "App",
-            "State",
-            "Waiting#",
-            "Oldest waiting",
-            "In flight#",
-            "Connections",
-            "Accepted#",
-            "Rejected#",
-            "Certificate expires",
-        ),
-        "Apps and their state",
-        "No apps yet.",
+        COLUMNS,
+        "Apps and their state, problems first",
+        "No app.",
     ),
     "rejections": (
         ("Time", "App", "Device token", "Status#", "Reason"),
@@ -72,23 +59,6 @@ TABLES = {
         "The first minute is not over yet.",
     ),
 }
-
-_CONDITIONS: dict[str, tuple[str, Kind]] = {
-    "working": ("Working", "ok"),
-    "connecting": ("Connecting", "notice"),
-    "paused": ("Paused", "notice"),
-    "open": ("Circuit open", "warn"),
-    "tripped": ("Circuit tripped", "bad"),
-    "unusable": ("Unusable", "bad"),
-}
-
-
-@attrs.frozen
-class Cell:
-    """A cell of a table."""
-
-    text: str
-    kind: Kind = ""
 
 
 @attrs.frozen
@@ -127,6 +97,23 @@ class Rate:
 
 
 @attrs.frozen
+class Listing:
+    """
+    Which of the apps are on the page.
+
+    :ivar text: which of how many these are.
+    :ivar search: what was searched for; empty for nothing.
+    :ivar previous: the address of the page before; empty if this is the first.
+    :ivar next: the address of the next page; empty if this is the last.
+    """
+
+    text: str
+    search: str
+    previous: str
+    next: str
+
+
+@attrs.frozen
 class View:
     """
     Everything on the page.
@@ -142,31 +129,35 @@ class View:
     state: Headline
     figures: tuple[Figure, ...]
     rates: tuple[Rate, ...]
+    listing: Listing
     tables: dict[str, list[list[Cell]]]
 
 
-def view_of(overview: Overview, history: History, up: float) -> View:
+def view_of(overview: Overview, digest: AppDigest, history: History, up: float, query: Query) -> View:
     """
     Decide what the page says.
 
+    :param digest: what is known of all apps.
     :param history: the last 15 minutes.
+    :param query: which apps to show.
     :param up: how long the daemon has been running, in seconds.
     """
-    now = overview.at
+    now, found = overview.at, digest.find(query)
     rejections = [
-        [Cell(_clock(each.at)), Cell(each.app), Cell(each.token), Cell(str(each.status or "–")), Cell(each.reason)]
+        [Cell(clock_time(each.at)), Cell(each.app), Cell(each.token), Cell(str(each.status or "–")), Cell(each.reason)]
         for each in history.rejections()
     ]
     nodes = {"nodes": [_node_row(node, overview) for node in overview.nodes]} if overview.node else {}
     return View(
         f"Push daemon {overview.node}".strip(),
-        f"{_clock(now)} UTC",
-        _duration(up),
-        _headline(overview),
-        tuple(_figures(overview)),
+        f"{clock_time(now)} UTC",
+        duration(up),
+        _headline(overview, digest),
+        tuple(_figures(digest, now)),
         tuple(_rates(history)),
+        Listing(found.text, query.search, found.previous, found.next),
         {
-            "apps": [_app_row(app, now) for app in overview.apps],
+            "apps": [app_row(app, history.activity, now) for app in found.apps],
             "rejections": rejections,
             "webhooks": [_webhook_row(each) for each in overview.webhooks],
             "minutes": _minutes(history.steps()),
@@ -175,65 +166,33 @@ def view_of(overview: Overview, history: History, up: float) -> View:
     )
 
 
-def _headline(overview: Overview) -> Headline:
-    faults = overview.faults
-    problems = [f"{app.name}: {app.reason}" for app in overview.apps if app.reason]
+def _headline(overview: Overview, digest: AppDigest) -> Headline:
+    faults, problems = overview.faults, list(digest.problems)
+    if digest.troubled > digest.named:
+        problems.append(f"{number(digest.troubled - digest.named)} more apps have problems")
     problems += [f"webhook {each.state.name}: {each.state.reason}" for each in overview.webhooks if each.state.reason]
-    expiring = [(app.name, *_left(app.expires, overview.at)) for app in overview.apps if app.expires is not None]
-    problems += [
-        f"{name}: its certificate {text if text == 'expired' else f'expires {text}'}; renew it"
-        for name, text, kind in expiring
-        if kind == "bad"
-    ]
     problems += [*node_concerns(overview.nodes), *overview.warnings]
     if faults:
         return Headline("Not ready", "bad", (*faults, *problems))
     return Headline("Ready, with problems", "warn", tuple(problems)) if problems else Headline("Ready", "ok", ())
 
 
-def _figures(overview: Overview) -> Iterable[Figure]:
-    apps = overview.apps
-    oldest = max((app.oldest for app in apps if app.oldest is not None), default=None)
-    connections = [state for app in apps for state in app.state.connections]
-    yield Figure("Waiting", _number(sum(app.waiting for app in apps)))
-    yield Figure("Oldest waiting", "–" if oldest is None else _duration(oldest))
-    yield Figure("In flight", _number(sum(app.state.in_flight for app in apps)))
-    yield Figure("Connections ready", f"{connections.count('ready')} of {len(connections)}")
-    expires = min((app.expires for app in apps if app.expires is not None), default=None)
-    yield Figure("Next certificate expiry", *(("–",) if expires is None else _left(expires, overview.at)))
+def _figures(apps: AppDigest, now: float) -> Iterable[Figure]:
+    yield Figure("Apps", number(len(apps.apps)))
+    yield Figure("Waiting", number(apps.waiting))
+    yield Figure("Oldest waiting", "–" if apps.oldest is None else duration(apps.oldest))
+    yield Figure("In flight", number(apps.in_flight))
+    yield Figure("Connections ready", f"{number(apps.ready)} of {number(apps.connections)}")
+    yield Figure("Dead letters", "unknown" if apps.dead is None else number(apps.dead), "warn" if apps.dead else "")
+    yield Figure("Next certificate expiry", *(("–",) if apps.expires is None else left(apps.expires, now)))
 
 
 def _rates(history: History) -> Iterable[Rate]:
     steps, rates = history.steps(), history.rates()
     for name, label in _RATES:
         points = tuple([round(getattr(counts, name) / STEP, 2) for _, counts in steps])
-        summary = f"peak {_rate(max(points))}/s" if points else f"measured every {STEP} seconds"
-        yield Rate(label, _rate(getattr(rates, name)), summary, points)
-
-
-def _app_row(app: AppOverview, now: float) -> list[Cell]:
-    text, kind = _CONDITIONS[app.condition]
-    if app.reason:
-        text = f"{text}: {app.reason}"
-    if app.failing is not None:
-        again = "" if app.again is None else f", next attempt in {_duration(app.again)}"
-        text = f"{text} (for {_duration(app.failing)}{again})"
-    state = app.state
-    return [
-        Cell(app.name),
-        Cell(text, "warn" if kind == "ok" and app.reason else kind),
-        Cell(_number(app.waiting)),
-        Cell("–" if app.oldest is None else _duration(app.oldest)),
-        Cell(_number(state.in_flight)),
-        Cell(_connections(state.connections)),
-        Cell(_number(state.accepted)),
-        Cell(_number(state.rejected)),
-        Cell("none") if app.expires is None else Cell(*_expiry(app.expires, now)),
-    ]
-
-
-def _connections(states: Sequence[str]) -> str:
-    return ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states))) or "none"
+        summary = f"peak {per_second(max(points))}/s" if points else f"measured every {STEP} seconds"
+        yield Rate(label, per_second(getattr(rates, name)), summary, points)
 
 
 def _webhook_row(webhook: WebhookOverview) -> list[Cell]:
@@ -241,12 +200,12 @@ def _webhook_row(webhook: WebhookOverview) -> list[Cell]:
     text = "Working"
     kind: Kind = "ok"
     if webhook.failing is not None:
-        text = f"{state.reason} (for {_duration(webhook.failing)})"
+        text = f"{state.reason} (for {duration(webhook.failing)})"
         kind = "warn"
     if state.gave_up:
         text, kind = f"Given up until the next start: {state.reason}", "bad"
-    backlog = "unknown" if webhook.backlog is None else _number(webhook.backlog)
-    return [Cell(state.name), Cell(text, kind), Cell(backlog), Cell(_number(state.sent))]
+    backlog = "unknown" if webhook.backlog is None else number(webhook.backlog)
+    return [Cell(state.name), Cell(text, kind), Cell(backlog), Cell(number(state.sent))]
 
 
 def _node_row(node: NodeStatus, overview: Overview) -> list[Cell]:
@@ -260,8 +219,8 @@ def _node_row(node: NodeStatus, overview: Overview) -> list[Cell]:
         Cell(node.version, "notice" if node.version != own.version else ""),
         Cell(node.digest[:8] or "–", "warn" if node.digest != own.digest else ""),
         Cell(f"{datetime.fromtimestamp(node.since, timezone.utc):%Y-%m-%d %H:%M}"),
-        Cell(_number(node.in_flight)),
-        Cell(f"{_duration(node.heartbeat)} ago"),
+        Cell(number(node.in_flight)),
+        Cell(f"{duration(node.heartbeat)} ago"),
         Cell(f"{node.clock_offset:+.1f} s", "warn" if abs(node.clock_offset) > CLOCK else ""),
     ]
 
@@ -273,44 +232,6 @@ def _minutes(steps: Iterable[tuple[float, Totals]]) -> list[list[Cell]]:
         for position, (name, _) in enumerate(_RATES):
             numbers[position] += getattr(counts, name)
     return [
-        [Cell(_clock(minute)[:5]), *(Cell(_number(int(number))) for number in numbers)]
+        [Cell(clock_time(minute)[:5]), *(Cell(number(int(count))) for count in numbers)]
         for minute, numbers in sorted(minutes.items(), reverse=True)
     ]
-
-
-def _expiry(expires: float, now: float) -> tuple[str, Kind]:
-    """Return the day on which a certificate expires, how soon that is, and how to mark it."""
-    text, kind = _left(expires, now)
-    return f"{datetime.fromtimestamp(expires, timezone.utc):%Y-%m-%d}, {text}", kind
-
-
-def _left(expires: float, now: float) -> tuple[str, Kind]:
-    """Return how soon a certificate expires, and how to mark it."""
-    left = (expires - now) / _DAY
-    far, near, last = WARNINGS
-    if left <= 0:
-        return "expired", "bad"
-    if left <= last:
-        return "within a day", "bad"
-    kind: Kind = "warn" if left <= near else "notice" if left <= far else ""
-    return (f"in {int(left)} days" if left >= 2 else "in a day"), kind
-
-
-def _clock(at: float) -> str:
-    return f"{datetime.fromtimestamp(at, timezone.utc):%H:%M:%S}"
-
-
-def _number(number: int) -> str:
-    return f"{number:,}"
-
-
-def _rate(number: float) -> str:
-    return f"{number:,.0f}" if number >= 10 or number == int(number) else f"{number:.1f}"
-
-
-def _duration(seconds: float) -> str:
-    seconds = max(0.0, seconds)
-    for unit, size in (("d", _DAY), ("h", 3_600.0), ("min", 60.0)):
-        if seconds >= 2 * size:
-            return f"{int(seconds / size)} {unit}"
-    return f"{int(seconds)} s"

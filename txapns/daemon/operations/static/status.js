@@ -56,13 +56,22 @@
   function showCell(cell, value, label) {
     cell.dataset.label = label.textContent;
     setClass(cell, label.className);
-    if (value.kind) {
-      const tag = make(cell, "span", 0);
-      setText(tag, value.text);
-      setClass(tag, "tag " + value.kind);
-      trim(cell, 1);
-      if (cell.firstChild !== tag) cell.replaceChildren(tag);
-    } else setText(cell, value.text);
+    const box = make(cell, "div", 0);
+    const text = make(box, "span", 0);
+    setText(text, value.text);
+    setClass(text, value.kind ? "tag " + value.kind : "value");
+    if (value.note) setText(make(box, "small", 1), value.note);
+    trim(box, value.note ? 2 : 1);
+    if (cell.firstChild !== box) cell.replaceChildren(box);
+  }
+
+  function showListing(listing) {
+    setText(place("shown"), listing.text);
+    for (const name of ["previous", "next"]) {
+      const link = place(name);
+      link.hidden = !listing[name];
+      link.setAttribute("href", listing[name]);
+    }
   }
 
   function showTable(body, rows) {
@@ -130,6 +139,7 @@
     showFigures(view.figures);
     view.rates.forEach((rate, n) => showChart(place("charts").children[n], rate));
     for (const [name, rows] of Object.entries(view.tables)) showTable(place(name), rows);
+    showListing(view.listing);
     setText(place("time"), view.time);
     setText(place("up"), view.up);
   }
@@ -147,7 +157,7 @@
 
   function connect() {
     disconnect();
-    source = new EventSource("events");
+    source = new EventSource("events" + location.search);
     wait(SILENCE);
     source.onmessage = (event) => {
       wait(SILENCE);
