@@ -31,7 +31,7 @@ class AppChannels:
     :param timeout: how long Apple's answer may take, in seconds.
     """
 
-    def __init__(self, reactor: IReactorTime, apps: IApps, timeout: float = 30.0) -> None:
+    def __init__(self, reactor: IReactorTime, apps: IApps, timeout: float = 15.0) -> None:
         self._apps = apps
         self._session = Session(reactor, timeout=timeout, max_queued=MOST)
 
