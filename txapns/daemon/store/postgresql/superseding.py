@@ -21,15 +21,19 @@ __all__ = ["lock_apps", "supersede"]
 
 _LOCK = "SELECT FROM queue_app WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE"
 
-# Each of the new ones is looked for with its token. They are locked in the order of their numbers, as those do who
-# settle.
-_FIND = """
+_NEW = """
 WITH new AS MATERIALIZED (
     SELECT number, app, collapse, token FROM unnest(%(firsts)s, %(ends)s) AS range (first, until)
     CROSS JOIN LATERAL (
         SELECT * FROM queue WHERE number >= first AND number < until ORDER BY number LIMIT until - first
     ) AS stored
-),
+)
+"""
+
+# Each of the new ones is looked for with its token. They are locked in the order of their numbers, as those do who
+# settle.
+_FIND = f"""
+{_NEW},
 found AS MATERIALIZED (
     SELECT DISTINCT old.number, new.number AS newer FROM new CROSS JOIN LATERAL (
         SELECT number FROM queue WHERE collapse IS NOT NULL
@@ -77,12 +81,15 @@ SELECT FROM unnest(%(apps)s) AS wanted (id) CROSS JOIN LATERAL (
 ) AS found LIMIT 1
 """
 
-_MARK_DEAD = """
-UPDATE outcome SET superseded = true
-FROM unnest(%(firsts)s, %(ends)s) AS range (first, until)
-JOIN queue AS new ON new.number >= first AND new.number < until
-WHERE state > 1 AND state = 4 AND outcome.collapse IS NOT NULL
-AND outcome.app = new.app AND outcome.collapse = new.collapse AND outcome.token = new.token
+_MARK_DEAD = f"""
+{_NEW}
+UPDATE outcome SET superseded = true WHERE state > 1 AND state = 4 AND number = ANY(ARRAY(
+    SELECT dead.number FROM new CROSS JOIN LATERAL (
+        SELECT number FROM outcome WHERE {_DEAD}
+        AND app = new.app AND collapse = new.collapse AND token = new.token
+        ORDER BY app, collapse, token LIMIT 1000000000
+    ) AS dead
+))
 """
 
 
