@@ -93,6 +93,14 @@ class GroupCommitTests(SynchronousTestCase):
         self.assertEqual([self.successResultOf(each) for each in writing], ["2 a", "2 b", "1 c"])
         self.assertEqual(self.database.told, [("", True)])
 
+    def test_small_before_large(self) -> None:
+        """After a transaction with large writes the small ones that wait have one of their own, then it is the rest."""
+        many = [self.writes.write_together(add, word, 0, rows=500) for word in "ab"]
+        many[0].addCallback(lambda _: [self.write("c"), self.writes.write_together(add, "d", 0, rows=500)])
+        many[0].addCallback(lambda _: self.write("e"))
+        self.successResultOf(self.writes.flush())
+        self.assertEqual(self.database.commits, [["a", "b"], ["a", "b", "c", "e"], ["a", "b", "c", "e", "d"]])
+
     def test_one_fails(self) -> None:
         """A write that raises is found out, and the others are committed without it."""
         stored: list[list[str]] = []

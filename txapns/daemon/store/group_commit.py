@@ -12,6 +12,9 @@ same for a single notification as for ten thousand. While one transaction is bei
     write … (gathering)     ◄────────────   results of the writes
                             ────────────►   BEGIN …
 
+What is small does not wait for what is large: after a transaction with large writes, the small ones that wait have a
+transaction of their own.
+
 If one of the writes raises, the transaction is rolled back and the others are committed without it. If the database can
 store nothing now, all of them fail with :class:`~txapns.daemon.errors.Unavailable`, nothing is stored, and the next
 transaction is tried as usual.
@@ -45,6 +48,9 @@ CAPACITY = 64 * 2**20
 
 # A transaction with this many bytes takes some tenths of a second; further writes that have a size wait for the next.
 _TRANSACTION = 2 * 2**20
+
+# A write with more bytes or rows takes some milliseconds.
+_SMALL, _FEW = 2**16, 50
 
 
 class Transactions(Protocol[_C_co]):
@@ -81,9 +87,15 @@ class _Job(Generic[_C]):
     function: Callable[[_C, list[Any]], Sequence[Any]]
     item: Any
     size: int
+    rows: int
     committed: Callable[[list[Any]], None] | None
     done: Deferred[Any] = attrs.Factory(Deferred)
     result: Any = None
+
+    @property
+    def large(self) -> bool:
+        """Whether others should not wait for it."""
+        return self.size > _SMALL or self.rows > _FEW
 
 
 class GroupCommit(Generic[_C]):
@@ -110,6 +122,7 @@ class GroupCommit(Generic[_C]):
         self._jobs: list[_Job[_C]] = []
         self._waiting = 0  # bytes, including those being written
         self._busy = False
+        self._large = False  # whether the last transaction had large writes
         self._soon = Alarm(clock, self._hand_over)
         self._idle: Waiters[None] = Waiters()
 
@@ -121,6 +134,7 @@ class GroupCommit(Generic[_C]):
         item: _T,
         size: int = 0,
         committed: Callable[[list[_T]], None] | None = None,
+        rows: int = 1,
     ) -> Deferred[_R]:
         """
         Write in a transaction, with one call for all items that wait for the same function.
@@ -131,12 +145,13 @@ class GroupCommit(Generic[_C]):
         :param size: how many bytes of new data it adds; 0 for a write that must be tried however much is waiting.
         :param committed: called in the writer's thread with the items that are on the disk, before anything else is
             done there; the same for all items of a function. It must not raise.
+        :param rows: about how many rows it changes.
         :returns: a ``Deferred`` of the item's result, which fires when it is on the disk.
         :raises Unavailable: it cannot be stored now; nothing was stored.
         """
         if size and self._waiting + size > self._capacity:
             return fail(Unavailable("too much is waiting to be stored", 1.0))
-        job: _Job[_C] = _Job(function, item, size, committed)
+        job: _Job[_C] = _Job(function, item, size, rows, committed)
         self._waiting += size
         self._jobs.append(job)
         if not self._busy and not self._soon.is_set:
@@ -154,7 +169,8 @@ class GroupCommit(Generic[_C]):
         self._soon.cancel()
         if self._busy:
             return
-        jobs, self._jobs = _first_of(self._jobs)
+        jobs, self._jobs = _first_of(self._jobs, self._large)
+        self._large = any(job.large for job in jobs)
         if jobs and self.worker is not None:
             self._busy = True
             self.worker.run(lambda: self._work(jobs)).addBoth(self._done, jobs)
@@ -214,8 +230,15 @@ class GroupCommit(Generic[_C]):
         return ""
 
 
-def _first_of(jobs: list[_Job[_C]]) -> tuple[list[_Job[_C]], list[_Job[_C]]]:
-    """Choose the jobs of one transaction: all that have no size, and as many others as one transaction may hold."""
+def _first_of(jobs: list[_Job[_C]], after_large: bool) -> tuple[list[_Job[_C]], list[_Job[_C]]]:
+    """
+    Choose the jobs of one transaction: all that have no size, and as many others as one transaction may hold; or after
+    one with large jobs only small ones, if there are any.
+    """
+    if after_large and any(not job.large for job in jobs):
+        small, large = [job for job in jobs if not job.large], [job for job in jobs if job.large]
+        chosen, left = _first_of(small, False)
+        return chosen, left + large
     chosen, left, size = [], [], 0
     for job in jobs:
         if job.size and size > _TRANSACTION:

@@ -42,6 +42,7 @@ class QueueDatabase(Protocol[_C_co]):
         item: _T,
         size: int = 0,
         committed: Callable[[list[_T]], None] | None = None,
+        rows: int = 1,
     ) -> Deferred[_R]:
         """Write in a transaction, with one call for all items that wait for the same function."""
 
@@ -155,7 +156,9 @@ class StoredQueue(Generic[_C]):
         if not self._shared.running:
             return stopped()
         report = Report(settlements, self._time.date())
-        return self._writes.write_together(self._conclude, report, 0, self._concluded).addCallback(self._settled)
+        return self._writes.write_together(self._conclude, report, 0, self._concluded, len(settlements)).addCallback(
+            self._settled
+        )
 
     def _conclude_marked(
         self, app: str, numbers: Iterable[int], leased: list[Leased], again: Callable[[], Deferred[Lease]]

@@ -212,6 +212,7 @@ class Database:
         item: _T,
         size: int = 0,
         committed: Callable[[list[_T]], None] | None = None,
+        rows: int = 1,
     ) -> Deferred[_R]:
         """
         Write in a transaction, with one call for all items that wait for the same function.
@@ -225,6 +226,7 @@ class Database:
             whatever the store's health.
         :param committed: called in the writer's thread with the items that are on the disk, before anything else is
             done there; the same for all items of a function. It must not raise.
+        :param rows: about how many rows it changes.
         :returns: a ``Deferred`` of the item's result, which fires when it is on the disk.
         :raises Unavailable: it cannot be stored now; see :meth:`write`.
         """
@@ -233,7 +235,7 @@ class Database:
         if size and self.health.refusal:
             return fail(Unavailable(self.health.refusal, 2 * RETRY))
         writes = self._acceptances if size else self._settlements
-        return writes.write_together(function, item, size, committed)
+        return writes.write_together(function, item, size, committed, rows)
 
     def between(self, function: Callable[[Connection], _R]) -> Deferred[_R]:
         """

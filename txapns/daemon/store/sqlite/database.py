@@ -170,6 +170,7 @@ class Database:
         item: _T,
         size: int = 0,
         committed: Callable[[list[_T]], None] | None = None,
+        rows: int = 1,
     ) -> Deferred[_R]:
         """
         Write in a transaction, with one call for all items that wait for the same function.
@@ -180,6 +181,7 @@ class Database:
             whatever the store's health.
         :param committed: called in the writer's thread with the items that are on the disk, before anything else is
             done there; the same for all items of a function. It must not raise.
+        :param rows: about how many rows it changes.
         :returns: a ``Deferred`` of the item's result, which fires when it is on the disk.
         :raises Unavailable: it cannot be stored now; nothing was stored.
         """
@@ -191,7 +193,7 @@ class Database:
                 self.health.tell()
             if self.health.refusal:
                 return fail(Unavailable(self.health.refusal, RETRY_DISK))
-        return self._writes.write_together(function, item, size, committed)
+        return self._writes.write_together(function, item, size, committed, rows)
 
     def probe(self) -> Deferred[str]:
         """Try a small write to see whether new data can be stored now; returns what :attr:`trouble` says after it."""
