@@ -19,7 +19,7 @@ def check(data: bytes) -> None:
     """Check that the body is accepted, or refused with a message that can be encoded."""
     try:
         submission = decoded(_submission, data)
-        drafts = [_draft(each, position, None, None) for position, each in enumerate(submission.notifications)]
+        drafts = [_draft(each, position, None, None, None) for position, each in enumerate(submission.notifications)]
     except Malformed as error:
         assert str(error).encode()
     else:
