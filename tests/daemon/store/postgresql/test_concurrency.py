@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon.store.contract import message
@@ -22,7 +23,9 @@ from txapns.daemon.store.postgresql.leases import Claim, Marks, claim, free
 from txapns.daemon.store.postgresql.pruning import prune
 from txapns.daemon.store.postgresql.schema import Connection
 from txapns.daemon.store.postgresql.settlement import conclude
+from txapns.daemon.store.postgresql.superseding import lock_apps, supersede
 from txapns.daemon.store.settlement import Report
+from txapns.daemon.store.superseding import Superseded
 from txapns.daemon.store.turns import Turns
 from txapns.daemon.values import Idempotency, Settlement, State
 
@@ -75,20 +78,25 @@ class _Node:
         """Accept a few requests together, of which some have keys that others use, too."""
         requests = []
         for _ in range(self.random.randint(1, 4)):
-            sent = pack(message(self._world, self.random.randint(1, 9), self.random.choice(APPS)))
+            sent = message(self._world, self.random.randint(1, 9), self.random.choice(APPS))
+            packed = pack(attrs.evolve(sent, collapse_id=self.random.choice(["score", None])))
             key = Idempotency("caller", str(self.random.randint(0, 20)), b"digest")
-            requests.append(Acceptance([sent], self.random.choice([key, None]), self._time.date(), self._time.now()))
+            requests.append(Acceptance([packed], self.random.choice([key, None]), self._time.date(), self._time.now()))
 
-        def store(connection: Connection) -> list[Acceptance]:
+        def store(connection: Connection) -> tuple[list[Acceptance], Superseded]:
             apps = find_apps(connection, APPS)
             flows = find_flows(connection, {message.flow for each in requests for message in each.messages}, apps)
             for each in requests:
                 each.apps, each.flows = apps, flows
+            lock_apps(connection, requests)
             _, new = recognize(connection, requests, self._numbers, 0.0)
             add(connection, new, self._node)
-            return new
+            return new, supersede(connection, new, self._node, self._time.now(), RECORDED)
 
-        for each in self.transact(store):
+        new, superseded = self.transact(store)
+        assert self.held.isdisjoint(superseded.numbers), "superseded while leased"
+        self.settled += len(superseded.numbers)
+        for each in new:
             self.accepted += range(each.first, each.first + each.count)
 
     def send(self, app: str) -> None:

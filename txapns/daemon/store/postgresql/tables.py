@@ -18,10 +18,10 @@ times the write-ahead log; the figures are in ``docs/daemon-performance.rst``.
 
 The deliveries of a request have consecutive numbers, and a message has the number of its first delivery. What one
 caller sends for one app in one lane is a *flow* and has a row in ``flow``; its notifications wait in line by due time,
-then by number. Each app has a row in ``queue_app``, with the state of its circuit; whoever claims notifications of the
-app locks it. ``queue_count`` says how much waits: each node adds up what its own transactions change in rows of its
-own, one for its connection that accepts and one for that which settles, so that no transaction waits for another. The
-sum of all rows is exact.
+then by number. Each app has a row in ``queue_app``, with the state of its circuit and what is spent of its rate;
+whoever claims notifications of the app, or accepts some that may supersede others, locks it. ``queue_count`` says how
+much waits: each node adds up what its own transactions change in rows of its own, one for its connection that accepts
+and one for that which settles, so that no transaction waits for another. The sum of all rows is exact.
 
 Times are whole milliseconds: ``due``, ``until`` and ``since`` are of the cluster's time, the rest are dates of a node's
 wall clock. A transaction locks apps first, then flows, leases and notifications, each in ascending order, then keys,
