@@ -168,11 +168,13 @@ class PostgreSQLQueue(StoredQueue[Connection]):
         apps, flows = self._state.apps, self._state.flows
         if names - apps.keys():
             apps = {**apps, **find_apps(connection, names)}
+        for acceptance in acceptances:
+            acceptance.apps = apps
+        lock_apps(connection, acceptances)
         if unknown := {message.flow for each in acceptances for message in each.messages} - flows.keys():
             flows = {**flows, **find_flows(connection, unknown, apps)}
         for acceptance in acceptances:
-            acceptance.apps, acceptance.flows = apps, flows
-        lock_apps(connection, acceptances)
+            acceptance.flows = flows
         results, new = recognize(connection, acceptances, self._numbers, self._clock.seconds())
         add(connection, new, self._state.incarnation)
         node, recording = self._state.incarnation, self._state.recording.apps
