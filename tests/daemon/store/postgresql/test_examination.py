@@ -84,7 +84,8 @@ class ExaminationTests(ExaminationCase):
         self.patch(access, "SCHEMAS", (*access.SCHEMAS[:-1], later))
         found = access.examined(self.section)
         self.assertEqual((found.faults, found.prepared), ([], False))
-        self.assertIn("the keys tables have version 1 of 2: txapns database migrate", str(found.findings))
+        versions = f"version {keys.known} of {later.known}"
+        self.assertIn(f"the keys tables have {versions}: txapns database migrate", str(found.findings))
         self.execute("UPDATE schema_version SET version = 9, needed = 8 WHERE name = 'keys'")
         [fault] = access.examined(self.section).faults
         self.assertIn("a later version of txapns changed the keys tables (version 9)", fault)
@@ -157,9 +158,9 @@ class MigrationTests(ExaminationCase):
         access.migrated(self.section)
         self.live("push-1")
         keys = access.SCHEMAS[-1]
-        later = schemas.Schema(keys.name, (*keys.steps, "ALTER TABLE api_key ADD COLUMN note text"), breaking=(2,))
+        later = schemas.Schema(keys.name, (*keys.steps, "ALTER TABLE api_key ADD COLUMN note text"), (keys.known + 1,))
         self.patch(access, "SCHEMAS", (*access.SCHEMAS[:-1], later))
         with self.assertRaisesRegex(DatabaseInUse, "could not use the keys tables any more; stop them first: push-1"):
             access.migrated(self.section)
         self.patch(access, "SCHEMAS", (*access.SCHEMAS[:-1], schemas.Schema(keys.name, later.steps)))
-        self.assertEqual(access.migrated(self.section), [("keys", 1, 2)])
+        self.assertEqual(access.migrated(self.section), [("keys", keys.known, later.known)])
