@@ -205,6 +205,14 @@ class SupersedingContract(StoreContract):
         self.do("settle", [Settlement(number, State.ACCEPTED, 200) for number in first.numbers])
         self.case.assertEqual(set(self.states(first)), {State.SUPERSEDED})
 
+    def test_same_device(self) -> None:
+        """A request that has one device thousands of times is for that device once, and so is the one after it."""
+        tokens = [b"\xaa" * 32] * 3_000
+        first, second = self.newer(3_000, tokens=tokens), self.newer(3_000, tokens=tokens)
+        self.case.assertEqual((self.waiting(), [len(numbers) for _, numbers in self.told]), (1, [2_999, 3_000]))
+        self.case.assertEqual(set(self.states(first)), {State.SUPERSEDED})
+        self.case.assertEqual([each.number for each in self.lease(10)], [second.numbers[-1]])
+
     def test_hash(self) -> None:
         """A collapse id may be any text."""
         for text in ("", "\0", "ü" * 1000, "\ud800", "a"):

@@ -21,30 +21,28 @@ __all__ = ["lock_apps", "supersede"]
 
 _LOCK = "SELECT FROM queue_app WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE"
 
-_NEW = """
-WITH new AS MATERIALIZED (
-    SELECT number, app, collapse, token FROM unnest(%(firsts)s, %(ends)s) AS range (first, until)
+# Of the new ones for one device with one collapse id the last is looked for, and supersedes the others of them as well.
+_NEWEST = """
+WITH newest AS MATERIALIZED (
+    SELECT app, collapse, token, max(number) AS number FROM unnest(%(firsts)s, %(ends)s) AS range (first, until)
     CROSS JOIN LATERAL (
         SELECT * FROM queue WHERE number >= first AND number < until ORDER BY number LIMIT until - first
     ) AS stored
+    GROUP BY app, collapse, token
 )
 """
 
-# Each of the new ones is looked for with its token. They are locked in the order of their numbers, as those do who
-# settle.
+# They are locked in the order of their numbers, as those do who settle.
 _FIND = f"""
-{_NEW},
+{_NEWEST},
 found AS MATERIALIZED (
-    SELECT DISTINCT old.number, new.number AS newer FROM new CROSS JOIN LATERAL (
+    SELECT old.number FROM newest CROSS JOIN LATERAL (
         SELECT number FROM queue WHERE collapse IS NOT NULL
-        AND app = new.app AND collapse = new.collapse AND token = new.token AND number <> new.number
+        AND app = newest.app AND collapse = newest.collapse AND token = newest.token AND number <> newest.number
         ORDER BY app, collapse, token LIMIT 1000000000
     ) AS old
 )
-SELECT number FROM queue WHERE number = ANY(ARRAY(
-    SELECT number FROM found WHERE number < newer OR number NOT IN (SELECT number FROM new)
-))
-ORDER BY number FOR UPDATE
+SELECT number FROM queue WHERE number = ANY(ARRAY(SELECT number FROM found)) ORDER BY number FOR UPDATE
 """
 
 _SUPERSEDE = f"""
@@ -82,11 +80,11 @@ SELECT FROM unnest(%(apps)s) AS wanted (id) CROSS JOIN LATERAL (
 """
 
 _MARK_DEAD = f"""
-{_NEW}
+{_NEWEST}
 UPDATE outcome SET superseded = true WHERE state > 1 AND state = 4 AND number = ANY(ARRAY(
-    SELECT dead.number FROM new CROSS JOIN LATERAL (
+    SELECT dead.number FROM newest CROSS JOIN LATERAL (
         SELECT number FROM outcome WHERE {_DEAD}
-        AND app = new.app AND collapse = new.collapse AND token = new.token
+        AND app = newest.app AND collapse = newest.collapse AND token = newest.token
         ORDER BY app, collapse, token LIMIT 1000000000
     ) AS dead
 ))
