@@ -6,8 +6,10 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.daemon.fakes import Apps
 from txapns.daemon.config.configuration import Configuration
-from txapns.daemon.reloading import differences, in_effect
+from txapns.daemon.reloading import differences, in_effect, recorded
+from txapns.daemon.values import Limits
 
 __all__ = ["ReloadingTests"]
 
@@ -59,3 +61,10 @@ class ReloadingTests(SynchronousTestCase):
         ):
             self.check("", text, keys, keys)
             self.check(text, "", keys, keys)
+
+    def test_recorded(self) -> None:
+        """Outcomes of an app that is removed are still recorded, and not those of one that no longer wants it."""
+        before = recorded(frozenset(), Apps(dict.fromkeys(("a", "b", "c", "d"), Limits()), ["a", "b", "c"]))
+        self.assertEqual(before, {"a", "b", "c"})
+        after = recorded(before, Apps(dict.fromkeys(("b", "c", "d"), Limits()), ["c", "d"]))
+        self.assertEqual(after, {"a", "c", "d"})

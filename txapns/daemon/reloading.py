@@ -12,8 +12,9 @@ from msgspec.structs import asdict
 from txapns.daemon.config.configuration import Configuration
 from txapns.daemon.config.decoding import dotted
 from txapns.daemon.config.sections import BinarySection, ListenerSection
+from txapns.daemon.interfaces import IApps
 
-__all__ = ["differences", "in_effect"]
+__all__ = ["differences", "in_effect", "recorded"]
 
 _L = TypeVar("_L", bound=ListenerSection | BinarySection)
 
@@ -63,3 +64,14 @@ def _with_tls(before: _L | None, after: _L | None) -> _L | None:
     if before is None or after is None or before.tls is None or after.tls is None:
         return before
     return msgspec.structs.replace(before, tls=after.tls)
+
+
+def recorded(before: frozenset[str], apps: IApps) -> frozenset[str]:
+    """
+    Choose the apps whose outcomes are recorded: those that have an outcome feed, and those that had one when they were
+    removed, since something may be in flight for them.
+
+    :param before: the apps whose outcomes were recorded until now.
+    """
+    present = frozenset(apps.names())
+    return frozenset(name for name in present if apps.get(name).outcomes) | (before - present)

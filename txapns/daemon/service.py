@@ -35,7 +35,7 @@ from txapns.daemon.operations.metrics import DaemonMetrics
 from txapns.daemon.operations.nodes import configuration_digest
 from txapns.daemon.operations.pruning import Pruning
 from txapns.daemon.operations.status_page import StatusPage
-from txapns.daemon.reloading import differences, in_effect
+from txapns.daemon.reloading import differences, in_effect, recorded
 from txapns.daemon.secrets.master_key import Secrets
 from txapns.daemon.sending.channels import AppChannels
 from txapns.daemon.sending.dispatcher import Dispatcher
@@ -109,6 +109,7 @@ class DaemonService(Service):
         self._listeners = Listeners(reactor, configuration, self._face_dependencies())
         self._starting: Deferred[None] | None = None
         self._started = AsyncExitStack()
+        self._recorded: frozenset[str] = frozenset()
 
     def _superseded(self, counts: Mapping[str, int], numbers: Sequence[int]) -> None:
         for app, count in counts.items():
@@ -261,7 +262,8 @@ class DaemonService(Service):
 
     def _apps_changed(self, names: frozenset[str]) -> None:
         self.store.cluster.digest = configuration_digest(self._configuration, self.apps)
-        self.store.outcome_feed.keep(name for name in self.apps.names() if self.apps.get(name).outcomes)
+        self._recorded = recorded(self._recorded, self.apps)
+        self.store.outcome_feed.keep(self._recorded)
 
 
 def _webhook(name: str, section: WebhookSection) -> WebhookConfig:
