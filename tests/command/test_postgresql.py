@@ -17,6 +17,7 @@ from tests.daemon.store.postgresql.test_copying import PostgreSQLPlace
 from tests.daemon.store.sqlite.world import SQLiteWorld
 from txapns.command.streams import UNUSABLE
 from txapns.daemon.secrets.master_key import VARIABLE
+from txapns.daemon.store.postgresql.tables import QUEUE
 from txapns.simulator import Authority
 
 __all__ = ["CommandTests", "DatabaseTests", "QueueTests"]
@@ -114,7 +115,7 @@ class DatabaseTests(PostgreSQLCase):
     def test_migrated_and_checked(self) -> None:
         """The tables are made, and what is there is told, with the nodes and what they differ in."""
         self.assertIn("has no tables for nodes, queue, ", self.txapns("database", "check"))
-        self.assertIn("queue: made version 1\n", self.txapns("database", "migrate"))
+        self.assertIn(f"queue: made version {QUEUE.known}\n", self.txapns("database", "migrate"))
         self.assertEqual(self.txapns("database", "migrate"), "all tables are up to date\n")
         now = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
         for name, version in (("push-1", "0.1"), ("push-2", "0.2")):
@@ -145,7 +146,7 @@ class DatabaseTests(PostgreSQLCase):
         for source, target in (("old", "apns"), ("apns", "back")):
             files = self.directory / f"{source}.toml", self.directory / f"{target}.toml"
             text = self.txapns("database", "copy", "--from", files[0], "--to", files[1])
-            self.assertIn("notifications: 9\n", text)
+            self.assertIn("notifications: 12\n", text)
             self.assertIn("is not empty", self.refused("database", "copy", "--from", files[0], "--to", files[1]))
         world = SQLiteWorld(self.directory / "back.db")
         self.addCleanup(world.stop)
