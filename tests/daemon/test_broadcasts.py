@@ -93,7 +93,7 @@ class IntakeTests(IntakeCase):
                 "broadcasts[1].headers.apns-collapse-id",
                 {"headers": {"apns-channel-id": CHANNEL, "apns-collapse-id": "x"}},
             ),
-            ("broadcasts[1].headers.apns-id", {"apns_ids": ["no-uuid"]}),
+            ("broadcasts[1].headers.apns-request-id", {"apns_ids": ["no-uuid"]}),
             ("broadcasts[1]", {"tokens": [b"", b""]}),
             ("notifications[1]", {"tokens": TOKENS[:1]}),
             ("notifications[1].tokens[0]", {"headers": {}}),

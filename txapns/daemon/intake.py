@@ -56,6 +56,9 @@ __all__ = [
 MAX_PAYLOAD, MAX_HEADER, MAX_TOKEN = 65_536, 1_024, 512
 
 _FIELDS = frozenset({"apns-topic", "apns-push-type", "apns-priority", "apns-expiration", "apns-collapse-id", CHANNEL})
+# The fields that callers may set, of a notification and of a broadcast, whose channel is no field to them.
+_NAMES = sorted(_FIELDS - {CHANNEL} | {"apns-id"})
+_BROADCAST_NAMES = sorted(_FIELDS - {CHANNEL, "apns-collapse-id"} | {"apns-request-id"})
 _NUMBERS = frozenset({"apns-priority", "apns-expiration"})
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 
@@ -200,16 +203,17 @@ def _check(draft: Draft, path: str, app: App) -> None:
         payloads.decode(draft.payload)
     except InvalidPayload as error:
         raise _malformed(f"{path}.payload", str(error)) from None
+    is_broadcast = CHANNEL in draft.headers
     for name, value in draft.headers.items():
-        _check_field(name, value, f"{path}.headers")
-    if CHANNEL in draft.headers:
+        _check_field(name, value, f"{path}.headers", _BROADCAST_NAMES if is_broadcast else _NAMES)
+    if is_broadcast:
         check_broadcast(app, draft, path)
     elif not draft.tokens:
         raise _malformed(f"{path}.tokens", "there are no device tokens")
     elif not all(draft.tokens) or max(map(len, draft.tokens)) > MAX_TOKEN:
         _check_lengths(draft.tokens, f"{path}.tokens")
     if draft.apns_ids:
-        _check_ids(draft, f"{path}.headers.apns-id")
+        _check_ids(draft, f"{path}.headers.{'apns-request-id' if is_broadcast else 'apns-id'}")
 
 
 def header_fault(name: str, value: str) -> str | None:
@@ -238,9 +242,9 @@ def schedule_fault(not_before: float, headers: Mapping[str, str], date: float) -
     return None
 
 
-def _check_field(name: str, value: str, path: str) -> None:
+def _check_field(name: str, value: str, path: str, names: Sequence[str]) -> None:
     if name not in _FIELDS:
-        raise _malformed(path, f"unknown header field {name[:40]!a}; allowed are {', '.join(sorted(_FIELDS))}")
+        raise _malformed(path, f"unknown header field {name[:40]!a}; allowed are {', '.join(names)}")
     fault = header_fault(name, value)
     if fault is not None:
         raise _malformed(f"{path}.{name}", fault)

@@ -114,13 +114,15 @@ class BroadcastOperationsTests(BroadcastCase):
             ({"tokens": ["aa"]}, ""),
             ({"headers": {"apns-priority": 1.5}}, ".headers.apns-priority"),
             ({"headers": {"apns-id": ID}}, ".headers"),
-            ({"headers": {"apns-request-id": "x"}}, ".headers.apns-id"),
+            ({"headers": {"apns-request-id": "x"}}, ".headers.apns-request-id"),
             ({"headers": {"apns-collapse-id": "x"}}, ".headers.apns-collapse-id"),
             ({"headers": {"apns-channel-id": "AbCd"}}, ".headers.apns-channel-id"),
         ]
         for changes, path in cases:
             response = self.cast(good, {**good, **changes})
             self.assertEqual((response.status, response.json["error"]["path"]), (400, f"broadcasts[1]{path}"), changes)
+        message = self.cast({**good, "headers": {"apns-id": ID}}).json["error"]["message"]
+        self.assertRegex(message, "allowed are apns-expiration, .*, apns-request-id, apns-topic$")
         self.assertEqual(self.ask("POST", "chess/broadcasts", {"broadcasts": []}).json["error"]["path"], "broadcasts")
         self.assertEqual(self.ask("POST", "chess/broadcasts", {}).status, 400)
         self.assertEqual(self.world.lease(), [])
