@@ -128,7 +128,8 @@ def main() -> None:
             measure(callers, outcomes, 50)
             empty = measure(callers, outcomes, given.single)
             show("empty queue", empty)
-            callers[0].hand_over(given.count)
+            Caller(address, key).hand_over(given.count)
+            callers = [Caller(address, key) for _ in range(CONNECTIONS)]  # idle ones are closed after a minute
             print(f"{waiting(outcomes):,} of a campaign wait", flush=True)
             beside = measure(callers, outcomes, given.single)
             show("beside the campaign", beside)
