@@ -18,17 +18,17 @@ class PaceTests(SynchronousTestCase):
     """What may be leased."""
 
     def test_burst(self) -> None:
-        """After a pause what half a second allows may be leased at once, and one at least."""
-        for rate, count in ((1, 1), (2, 1), (10, 5), (5_000, 2_500)):
+        """After a pause what half a second allows may be leased at once, and one more."""
+        for rate, count in ((1, 1), (2, 2), (10, 6), (5_000, 2_501)):
             self.assertEqual(allowed(0, 10**12, rate), count)
             self.assertEqual(allowed(spent(0, 10**12, rate, count), 10**12, rate), 0)
 
     def test_clock_set_back(self) -> None:
         """If the clock was set back by an hour, nothing waits for an hour."""
-        until = spent(0, 10**12, 10, 5)
+        until = spent(0, 10**12, 10, 6)
         now = 10**12 - 3_600_000_000
-        self.assertEqual(allowed(until, now, 10), 5)
-        self.assertEqual(allowed(spent(until, now, 10, 5), now, 10), 0)
+        self.assertEqual(allowed(until, now, 10), 6)
+        self.assertEqual(allowed(spent(until, now, 10, 6), now, 10), 0)
 
     @given(_RATES, _STEPS)
     def test_never_more(self, rate: int, steps: list[tuple[int, int]]) -> None:

@@ -2,8 +2,8 @@
 How many notifications a second may be leased of an app that has a limit.
 
 The store knows for each app up to when it has spent: each notification spends the time that one takes at that rate.
-What was not spent in the last :data:`BURST` seconds may be spent at once, and no more. So in any T seconds at most
-*rate* × (T + 0.5) are leased, one at least, and over a long time as many as the rate says, if they are sent as fast. In
+What was not spent in the last :data:`BURST` seconds may be spent at once, and one more. So in any T seconds at most
+*rate* × (T + 0.5) + 1 are leased, and over a long time as many as the rate says, if they are sent as fast. In
 PostgreSQL that is so for all nodes together: who leases has the app locked, and writes there what is spent.
 
 Times are whole microseconds of the queue's time.
@@ -24,7 +24,7 @@ _SLACK = 2 * _SECOND
 
 
 def _burst(rate: int) -> int:
-    return max(int(BURST * _SECOND), -(-_SECOND // rate))
+    return int(BURST * _SECOND) - (-_SECOND // rate)
 
 
 def _begin(until: int, now: int, rate: int) -> int:
