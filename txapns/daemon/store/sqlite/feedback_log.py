@@ -62,9 +62,10 @@ _COUNT_APP = "SELECT count(*) FROM (SELECT 1 FROM feedback_token WHERE app = ? A
 
 _READ_APP = _ROWS + "WHERE app = ? AND cursor > ? ORDER BY cursor LIMIT ?"
 
+# The plus keeps SQLite from reading all dead tokens of the app in the order of their cursors.
 _THESE = """WHERE app = ? AND token IN (
     SELECT substr(?, json_extract(value, '$[0]'), json_extract(value, '$[1]')) FROM json_each(?)
-) ORDER BY cursor
+) ORDER BY +cursor
 """
 
 _LOOK_UP = _ROWS + _THESE
