@@ -12,12 +12,15 @@ from twisted.web.http_headers import Headers
 from tests.daemon.dispatch_world import DispatchWorld
 from tests.daemon.fakes import Connection
 from txapns._serving.http import HTTPServer
+from txapns._serving.target import Hosts
 from txapns.daemon.errors import Unavailable
 from txapns.daemon.intake import Intake
 from txapns.daemon.interfaces import IKeys, IOutcomeLog, IQueue
 from txapns.daemon.operations.admin import LIMITS, Admin
+from txapns.daemon.operations.app_page import AppPage
 from txapns.daemon.operations.health import HealthCheck
 from txapns.daemon.operations.history import History
+from txapns.daemon.operations.management import Management
 from txapns.daemon.operations.metrics import DaemonMetrics
 from txapns.daemon.operations.status_page import StatusPage
 from txapns.daemon.sending.webhook import Webhook, WebhookConfig
@@ -143,8 +146,11 @@ class AdminWorld(DispatchWorld):
             webhooks=[self.webhook],
         )
         self.status = StatusPage(self.clock, self.health, self.history, limit)
-        self.admin = Admin(self.health, self.metrics, self.status, keys)
-        self.server = HTTPServer(self.clock, self.admin, attrs.evolve(LIMITS, clients=100))
+        pages = AppPage(self.health, self.history, self.outcome_log, self.log)
+        management = Management(self.apps, self.outcome_log, lambda app: self.dispatcher.wake(app))
+        self.admin = Admin(self.health, self.metrics, self.status, pages, management, keys)
+        limits = attrs.evolve(LIMITS, clients=100)
+        self.server = HTTPServer(self.clock, self.admin, limits, hosts=Hosts(["gateway", "daemon"]))
         intake = Intake(self.apps, self.queue, self.ids, self.outcomes, self.dispatcher.wake)
         self.intake = self.metrics.intake("native", intake)
         self.history.start()

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail
+import attrs
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
@@ -29,7 +30,7 @@ from txapns.daemon.store.sqlite.outcomes import SQLiteOutcomeLog
 from txapns.daemon.store.sqlite.queue import SQLiteQueue
 from txapns.daemon.store.sqlite.tables import QueueState
 from txapns.daemon.store.sqlite.timeline import Timeline
-from txapns.daemon.values import App, Lane, Lease, Limits, Message, Outcome, Settlement, State
+from txapns.daemon.values import App, Lane, Lease, Limits, Message, Outcome, Pause, Settlement, State
 from txapns.simulator.authority import Authority
 from txapns.simulator.http2 import ProviderAPIServer, Response
 from txapns.testing import MemorySimulator
@@ -94,6 +95,18 @@ class DictApps:
         """Remove one."""
         del self._apps[name]
         self.tell(name)
+
+    def pause(self, name: str, caller: str) -> Deferred[bool]:
+        """Pause one."""
+        app = self.get(name)
+        self.put(attrs.evolve(app, pause=Pause(START, caller)))
+        return succeed(app.pause is None)
+
+    def resume(self, name: str) -> Deferred[bool]:
+        """Resume one."""
+        app = self.get(name)
+        self.put(attrs.evolve(app, pause=None))
+        return succeed(app.pause is not None)
 
     def tell(self, *names: str) -> None:
         """Call the listeners."""

@@ -47,12 +47,12 @@ class Scene:
     The daemon and what happens in it.
 
     :param now: when it begins.
-    :param keys: whether the admin endpoint requires a key, that of ``cleaner``.
+    :param keys: whether the admin endpoint requires a key: ``cleaner``'s, who may look, or ``boss``'s, who may manage.
     :param nodes: whether there are other nodes.
     """
 
     def __init__(self, now: float, keys: bool, nodes: bool) -> None:
-        allowed = Keys(Caller("cleaner", frozenset(), None)) if keys else None
+        allowed = Keys(Caller("cleaner", frozenset(), None), Caller("boss", manage=True)) if keys else None
         self.world = AdminWorld(keys=allowed, now=now, delay=0.03, cluster=Nodes if nodes else SingleNode)
         self.tripped: set[str] = set()
         self._random = Random(7)

@@ -14,6 +14,7 @@ import pytest
 
 from tests import PROJECT
 from tests.daemon.fakes import key_of
+from tests.daemon.serve_admin import APPS
 from tests.interop.browser import CHROMIUM, DRIVER, Browser
 
 __all__ = ["BrowserTests"]
@@ -146,13 +147,23 @@ class BrowserTests(TestCase):
         """The keyboard reaches all controls in the order of the page, with a visible focus."""
         with self.browsing() as browser:
             reached = []
-            for _ in range(8):
+            for _ in range(12):
                 browser.press(TAB)
                 reached.append(browser.run("return document.activeElement.textContent"))
                 outline = "return getComputedStyle(document.activeElement).outlineStyle"
                 self.assertNotEqual(browser.run(outline), "none", reached[-1])
-            expected = ["Skip to content", "Pause", "As a table", "", "Search", "Metrics", "Readiness", "Liveness"]
-            self.assertEqual(reached, expected)
+            expected = [
+                "Skip to content",
+                "Pause",
+                "As a table",
+                "",
+                "Search",
+                *sorted(APPS),
+                "Metrics",
+                "Readiness",
+                "Liveness",
+            ]
+            self.assertEqual(reached[:5] + sorted(reached[5:9]) + reached[9:], expected)
 
     def test_operated(self) -> None:
         """The keyboard opens the table, and pauses and resumes the page."""
@@ -223,6 +234,41 @@ class BrowserTests(TestCase):
         finally:
             browser.close()
             daemon.stop()
+
+    def test_app(self) -> None:
+        """The page of an app is reached, looks up, pauses and resumes by keyboard, with scripts and without."""
+        daemon = Daemon(0, "--keys")
+        for width, javascript in ((1280, True), (390, False)):
+            browser = Browser(width, javascript=javascript)
+            try:
+                browser.open(daemon.url.replace("//", f"//any:{key_of('boss')}@"))
+                self.assertEqual(browser.run("return document.documentElement.scrollWidth"), width)
+                browser.run("[...document.querySelectorAll('#apps a')].find((each) => each.text == 'chess').focus()")
+                browser.press(ENTER)
+                browser.until(lambda: browser.text("h1") == "chess")  # noqa: B023
+                reached = []
+                for _ in range(6):
+                    browser.press(TAB)
+                    reached.append(browser.run("return document.activeElement.textContent"))
+                self.assertEqual(reached, ["Skip to content", "Reload", "All apps", "Pause", "", "Look up"])
+                self.assertIn("Bad", browser.text("#failures"))
+                browser.run("document.querySelector('#pause').focus()")
+                browser.press(ENTER)
+                browser.until(lambda: "Paused: by boss" in browser.text("#state"))  # noqa: B023
+                browser.run("document.querySelector('#resume').focus()")
+                browser.press(ENTER)
+                browser.until(lambda: "Paused" not in browser.text("#state"))  # noqa: B023
+                browser.run("document.querySelector('#what').focus()")
+                for letter in "dd" * 32:
+                    browser.press(letter)
+                browser.press(ENTER)
+                browser.until(lambda: browser.run("return !!document.querySelector('#found')"))  # noqa: B023
+                self.assertIn("device token dddd…dddd", browser.text("#found"))
+                self.assertEqual(browser.run("return document.documentElement.scrollWidth"), width)
+                self.assertEqual(browser.complaints(), [])
+            finally:
+                browser.close()
+        daemon.stop()
 
     def test_nodes(self) -> None:
         """The page of a node among others says so, keeps the table of them up to date, and warns of differences."""

@@ -18,5 +18,11 @@ SECURITY = (
     (b"X-Content-Type-Options", b"nosniff"),
     (b"X-Frame-Options", b"DENY"),
 )
-#: The same for pages with forms, which are sent to the server that the page is from, and to no other.
-FORMS = tuple([(name, value.replace(b"form-action 'none'", b"form-action 'self'")) for name, value in SECURITY])
+#: The same for pages with forms, which are sent to the server that the page is from, and to no other. With a policy of
+#: no-referrer, a browser would not say either that a form is from a page of that server.
+FORMS = tuple(
+    [
+        (name, value.replace(b"form-action 'none'", b"form-action 'self'").replace(b"no-referrer", b"same-origin"))
+        for name, value in SECURITY
+    ]
+)

@@ -29,8 +29,10 @@ from txapns.daemon.intake import Intake
 from txapns.daemon.keys import Keys
 from txapns.daemon.listeners import FaceDependencies, Listeners
 from txapns.daemon.operations.admin import Admin
+from txapns.daemon.operations.app_page import AppPage
 from txapns.daemon.operations.health import HealthCheck
 from txapns.daemon.operations.history import History
+from txapns.daemon.operations.management import Management
 from txapns.daemon.operations.metrics import DaemonMetrics
 from txapns.daemon.operations.nodes import configuration_digest
 from txapns.daemon.operations.pruning import Pruning
@@ -148,6 +150,8 @@ class DaemonService(Service):
 
     def _face_dependencies(self) -> FaceDependencies:
         keys = self.keys if self._configuration.admin.keys else None
+        pages = AppPage(self._health, self._history, self.store.outcomes, self.store.feedback)
+        management = Management(self.apps, self.store.outcomes, self.dispatcher.wake)
         return FaceDependencies(
             self.intake,
             self.store.outcomes,
@@ -158,7 +162,7 @@ class DaemonService(Service):
             self.dispatcher.wake,
             self._channels,
             self.metrics,
-            Admin(self._health, self.metrics, self._page, keys),
+            Admin(self._health, self.metrics, self._page, pages, management, keys),
         )
 
     def startService(self) -> None:

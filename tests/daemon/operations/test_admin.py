@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from tests.daemon.admin_world import AdminWorld, Nodes
 from tests.daemon.fakes import Keys, Response, key_of
 from txapns._serving.http import IApplication
-from txapns.daemon.values import Caller
+from txapns.daemon.values import Caller, Limits, State
+from txapns.simulator import Response as Answered
 
-__all__ = ["AdminTests", "KeysTests"]
+__all__ = ["AdminTests", "FormTests", "KeysTests"]
 
-PATHS = ("/", "/status.css", "/status.js", "/icon.svg", "/metrics", "/readyz", "/healthz")
+PATHS = ("/", "/apps/chess", "/status.css", "/status.js", "/icon.svg", "/metrics", "/readyz", "/healthz")
 
 
 class AdminTests(SynchronousTestCase):
@@ -36,7 +39,7 @@ class AdminTests(SynchronousTestCase):
     def test_kinds(self) -> None:
         """Each answer has a content type."""
         kinds = [self.ask("GET", path).headers["content-type"].partition(";")[0] for path in PATHS]
-        text = ["text/html", "text/css", "text/javascript", "image/svg+xml", "text/plain"]
+        text = ["text/html", "text/html", "text/css", "text/javascript", "image/svg+xml", "text/plain"]
         self.assertEqual(kinds, [*text, "application/json", "application/json"])
 
     def test_security(self) -> None:
@@ -58,15 +61,19 @@ class AdminTests(SynchronousTestCase):
         self.assertIn(b"cache-control: no-store", head)
 
     def test_methods(self) -> None:
-        """The endpoint is read-only: methods other than GET and HEAD are refused. HEAD has no body."""
+        """Methods other than GET and HEAD are refused, but for POST to the page of an app. HEAD has no body."""
         for method in ("POST", "PUT", "DELETE", "OPTIONS"):
             answer = self.ask(method, "/")
             self.assertEqual((answer.status, answer.headers["allow"]), (405, "GET, HEAD"))
+            if method != "POST":
+                answer = self.ask(method, "/apps/chess")
+                self.assertEqual((answer.status, answer.headers["allow"]), (405, "GET, HEAD, POST"))
         for path in (*PATHS, "/events"):
             answer = self.ask("HEAD", path)
             self.assertEqual((answer.status, answer.body), (200, b""))
         self.assertEqual(self.ask("GET", "/nothing").status, 404)
-        self.assertEqual(self.ask("GET", "/../secrets").status, 404)
+        for path in ("/../secrets", "/apps/", "/apps/nobody", "/apps/a/b", "/apps/%2e%2e", "/apps/chess%00"):
+            self.assertEqual(self.ask("GET", path).status, 404, path)
 
     def test_ready(self) -> None:
         """``/readyz`` says whether the daemon is ready, and if not, why."""
@@ -163,7 +170,7 @@ class KeysTests(SynchronousTestCase):
 
     def test_everything(self) -> None:
         """Without a key only ``/healthz`` and ``/readyz`` answer, and give no reasons."""
-        for path in ("/", "/events", "/metrics", "/status.css", "/status.js", "/icon.svg"):
+        for path in ("/", "/apps/chess", "/events", "/metrics", "/status.css", "/status.js", "/icon.svg"):
             self.assertEqual(self.ask(path).status, 401, path)
         self.assertEqual((self.ask("/healthz").status, self.ask("/readyz").json), (200, {"ready": True}))
         self.world.apps.remove("chess")
@@ -171,3 +178,94 @@ class KeysTests(SynchronousTestCase):
         self.assertEqual((self.ask("/readyz").status, self.ask("/readyz").json), (503, {"ready": False}))
         told = self.ask("/readyz", f"Bearer {key_of('cleaner')}")
         self.assertEqual(told.json, {"ready": False, "reasons": ["there are no apps"]})
+
+
+class FormTests(SynchronousTestCase):
+    """The forms on the page of an app."""
+
+    def setUp(self) -> None:
+        """There are a caller who may look, and one who may manage."""
+        keys = Keys(Caller("cleaner", frozenset(), None), Caller("boss", frozenset(), frozenset(), manage=True))
+        self.world = AdminWorld(keys=keys)
+        self.addCleanup(self.world.close)
+
+    def submit(self, form: str, key: str | None = "boss", *, app: str = "chess", **headers: str) -> Response:
+        """Submit a form, as a browser does."""
+        fields = {"Origin": "http://gateway", "Content-Type": "application/x-www-form-urlencoded"}
+        fields |= {name.replace("_", "-"): value for name, value in headers.items()}
+        given = {name: value for name, value in fields.items() if value}
+        return self.world.connect().request("POST", f"/apps/{app}", form.encode(), key=key, headers=given)
+
+    def test_pause(self) -> None:
+        """Who may manage pauses and resumes; that is logged with the caller, and the page then shows it at once."""
+        lines = capture_events(self)
+        answer = self.submit("action=pause")
+        self.assertEqual((answer.status, answer.headers["location"]), (303, "chess"))
+        page = self.world.connect().request("GET", "/apps/chess", key="boss").body.decode()
+        self.assertIn("Paused: by boss since", page)
+        self.assertIn("Resume", page)
+        self.assertEqual(self.submit("action=resume").status, 303)
+        self.assertIsNone(self.world.apps.get("chess").pause)
+        self.assertEqual(lines(), ["boss paused the app chess", "boss resumed the app chess"])
+
+    def test_dead_letters(self) -> None:
+        """Dead letters are retried, or purged by who is sure."""
+        lines = capture_events(self)
+        self.world.add_app("chess", limits=Limits(attempts=1))
+        self.world.simulator.http2_fault = lambda server, request, response: Answered(503, "ServiceUnavailable")
+        [first, second] = self.world.accept(2)
+        self.world.drain()
+        page = self.world.connect().request("GET", "/apps/chess", key="boss").body.decode()
+        for word in ("Retry dead letters", "Purge dead letters", "ServiceUnavailable", "send again after 15 minutes"):
+            self.assertIn(word, page)
+        self.assertEqual([self.submit(form).status for form in ("action=purge", "action=retry")], [400, 303])
+        self.world.drain()
+        self.assertEqual(self.world.outcome(first).state, State.DEAD)
+        self.assertEqual(self.submit("action=purge&sure=yes").status, 303)
+        self.assertIsNone(self.world.result(self.world.outcome_log.latest(second)))
+        text = "boss {} of chess{}"
+        expected = [text.format("retried 2 dead letters", ""), text.format("purged 2 notifications", ": dead")]
+        self.assertEqual(lines(), expected)
+
+    def test_refused(self) -> None:
+        """Nothing changes without such a key, from another site, or with anything but a form."""
+        for status, key, form, headers in (
+            (401, None, "action=pause", {}),
+            (403, "cleaner", "action=pause", {}),
+            (403, "boss", "action=pause", {"Origin": ""}),
+            (403, "boss", "action=pause", {"Origin": "http://evil.invalid"}),
+            (403, "boss", "action=pause", {"Origin": "null"}),
+            (403, "boss", "action=pause", {"Sec_Fetch_Site": "cross-site"}),
+            (421, "boss", "action=pause", {"Host": "evil.invalid"}),
+            (415, "boss", "action=pause", {"Content_Type": "text/plain"}),
+            (400, "boss", "action", {}),
+            (400, "boss", "action=explode", {}),
+            (413, "boss", "action=pause&x=" + 2000 * "x", {}),
+        ):
+            self.assertEqual(self.submit(form, key, **headers).status, status, (form, headers))
+        self.assertEqual(self.submit("action=pause", app="nobody").status, 404)
+        self.assertIsNone(self.world.apps.get("chess").pause)
+        self.world = AdminWorld()
+        self.addCleanup(self.world.close)
+        self.assertEqual(self.submit("action=pause", None).status, 403)
+
+    def test_buttons(self) -> None:
+        """Only who may manage has buttons; who may look looks up."""
+        for key, buttons in (("cleaner", False), ("boss", True)):
+            page = self.world.connect().request("GET", "/apps/chess", key=key).body
+            self.assertEqual(b"Pause" in page, buttons)
+        answer = self.submit("action=look&what=dddd", "cleaner", Origin="", Sec_Fetch_Site="same-origin")
+        self.assertIn(b"not among the dead tokens", answer.body)
+
+
+def capture_events(case: SynchronousTestCase) -> Callable[[], list[str]]:
+    """Return what tells the lines that management has logged since."""
+    lines: list[str] = []
+
+    def observe(event: LogEvent) -> None:
+        if event["log_namespace"] == "txapns.daemon.operations.management":
+            lines.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observe)
+    case.addCleanup(globalLogPublisher.removeObserver, observe)
+    return lambda: lines

@@ -92,7 +92,7 @@ class PageTests(SynchronousTestCase):
         self.assertNotIn("style", outline.tags)
         self.assertEqual([name for name in outline.attributes if name == "style" or name.startswith("on")], [])
         self.assertEqual((outline.tags["script"], outline.tags["link"]), (1, 2))
-        leads = {"status.js", "status.css", "icon.svg", "metrics", "readyz", "healthz", "#main", ""}
+        leads = {"status.js", "status.css", "icon.svg", "metrics", "readyz", "healthz", "#main", "", "apps/chess"}
         self.assertEqual(outline.leads, leads)
 
     def test_without_script(self) -> None:

@@ -5,19 +5,24 @@ The admin endpoint: what operators and their programs ask, separate from the cal
 
     GET /            the status page; ?search= and ?page= say which apps to show
     GET /events      updates of the page, as server-sent events, for the same query
+    GET /apps/<app>  the page of an app; POST looks something up, and does what the page has buttons for
     GET /metrics     the metrics, for Prometheus
     GET /readyz      200 if the daemon can do its work, 503 if not, with the reasons
     GET /healthz     200 as long as it answers at all
 
-The endpoint is read-only. If it asks for keys, it accepts those that may read the outcomes of all apps, as
-``Authorization: Bearer …`` or as the password of a browser's login. ``/healthz`` and ``/readyz`` answer without a key,
-because load balancers and supervisors often cannot send one; without a key they give no reasons.
+If the endpoint asks for keys, it accepts those that may read the outcomes of all apps, or manage apps, as
+``Authorization: Bearer …`` or as the password of a browser's login. Only a key that may manage apps changes something;
+where no keys are asked for, nothing can be changed. A browser sends its password with every request, also with a form
+that another site submits: the server in front of this application refuses what comes from other sites, and here a POST
+must also say that it comes from our own page. ``/healthz`` and ``/readyz`` answer without a key, because load balancers
+and supervisors often cannot send one; without a key they give no reasons.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from importlib.resources import files
+from urllib.parse import parse_qsl, quote, unquote
 
 import attrs
 import msgspec
@@ -28,16 +33,20 @@ from txapns._serving.authorization import basic_password, bearer_token
 from txapns._serving.http import Answer, IApplication, Request
 from txapns._serving.limits import ConnectionLimits
 from txapns._serving.pages import FORMS
-from txapns.daemon.errors import NotAllowed, NotAuthenticated, RequestRefused
+from txapns.daemon.config.sections import NAME
+from txapns.daemon.errors import Malformed, NotAllowed, NotAuthenticated, RequestRefused, UnsupportedMediaType
 from txapns.daemon.interfaces import IKeys
 from txapns.daemon.operations.app_list import Query
+from txapns.daemon.operations.app_page import AppPage
 from txapns.daemon.operations.health import HealthCheck, Readiness
+from txapns.daemon.operations.management import Management
 from txapns.daemon.operations.metrics import CONTENT_TYPE, DaemonMetrics
 from txapns.daemon.operations.status_page import StatusPage
+from txapns.daemon.values import Caller
 
 __all__ = ["LIMITS", "Admin"]
 
-#: The limits of the admin endpoint, whose requests have no bodies.
+#: The limits of the admin endpoint, whose requests have no bodies but short forms.
 LIMITS = ConnectionLimits(body=1_024, head=16_384, clients=200, unauthenticated=100, idle=60.0, request=10.0, last=True)
 
 _HTML = b"text/html; charset=utf-8"
@@ -49,6 +58,7 @@ _FILES = {
     b"/icon.svg": ("icon.svg", b"image/svg+xml"),
 }
 _METHODS = (b"GET", b"HEAD")
+_APPS = b"/apps/"
 
 
 def _answer(status: int, body: bytes, kind: bytes, headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:
@@ -59,20 +69,38 @@ def _json(status: int, value: object, headers: Sequence[tuple[bytes, bytes]] = (
     return _answer(status, msgspec.json.encode(value), b"application/json", headers)
 
 
+@attrs.frozen
+class _Access:
+    """Who sends a request, as far as keys are asked for, or why it is refused."""
+
+    caller: Caller | None = None
+    refusal: RequestRefused | None = None
+
+
 @implementer(IApplication)
 class Admin:
     """
     The application behind the admin endpoint.
 
+    :param pages: the pages of the apps.
+    :param management: does what their buttons are for.
     :param keys: the keys that clients send; ``None`` if none is needed.
     """
 
     def __init__(
-        self, health: HealthCheck, metrics: DaemonMetrics, status: StatusPage, keys: IKeys | None = None
+        self,
+        health: HealthCheck,
+        metrics: DaemonMetrics,
+        status: StatusPage,
+        pages: AppPage,
+        management: Management,
+        keys: IKeys | None = None,
     ) -> None:
         self._health = health
         self._metrics = metrics
         self._status = status
+        self._pages = pages
+        self._management = management
         self._keys = keys
         self._files = {path: _answer(200, (_STATIC / name).read_bytes(), kind) for path, (name, kind) in _FILES.items()}
         self._routes: dict[bytes, Callable[[Request], Answer | Deferred[Answer]]] = {
@@ -88,23 +116,29 @@ class Admin:
     def begun(self, request: Request) -> Answer | None:
         """Check the key; whether it is needed depends on the path, see :meth:`received`."""
         try:
-            request.context = self._refusal(request)
+            request.context = _Access(self._caller(request))
         except RequestRefused as refusal:
-            request.context = refusal
+            request.context = _Access(refusal=refusal)
         return None
 
     def received(self, request: Request) -> Answer | Deferred[Answer]:
         """Answer a request."""
-        if request.context is None:
+        refusal = request.context.refusal
+        if refusal is None:
             request.mark_authenticated()
+        app = _app_of(request.path)
         route = self._routes.get(request.path)
-        if route is None and request.path not in self._files:
+        if route is None and app is None and request.path not in self._files:
             return self.fault(404, "not found")
-        if request.method not in _METHODS:
-            return attrs.evolve(self.fault(405, "allowed here: GET, HEAD"), headers=(*FORMS, (b"Allow", b"GET, HEAD")))
-        refusal = request.context
+        allowed = _METHODS if app is None else (*_METHODS, b"POST")
+        if request.method not in allowed:
+            methods = b", ".join(allowed)
+            wrong = self.fault(405, f"allowed here: {methods.decode()}")
+            return attrs.evolve(wrong, headers=(*FORMS, (b"Allow", methods)))
         if refusal is not None and request.path not in (b"/healthz", b"/readyz"):
             return _refused(refusal)
+        if app is not None:
+            return Deferred.fromCoroutine(self._app(request, app))
         return self._files[request.path] if route is None else route(request)
 
     def fault(self, status: int, message: str) -> Answer:
@@ -127,6 +161,26 @@ class Admin:
         self._status.subscribers.add(request, _query(request))
         return Deferred()  # never fires: the subscribers write the response
 
+    async def _app(self, request: Request, app: str) -> Answer:
+        """Answer with the page of an app, or do what it asks for."""
+        caller = request.context.caller
+        manage = caller is not None and caller.manage
+        try:
+            form = _form(request) if request.method == b"POST" else {}
+            action = form.get("action", "look")
+            if action == "look":
+                return _answer(200, await self._pages.html(app, manage=manage, what=form.get("what")), _HTML)
+            if not manage:
+                raise NotAllowed("this needs a key that may manage apps")
+            if action == "purge" and form.get("sure") != "yes":
+                raise Malformed("say that you are sure", path="sure")
+            await self._pages.check(app)
+            await self._management.perform(action, app, caller)
+        except RequestRefused as refusal:
+            return _refused(refusal)
+        self._health.expire()
+        return _answer(303, b"", _HTML, ((b"Location", quote(app).encode()),))
+
     def _get_metrics(self, request: Request) -> Deferred[Answer]:
         return self._health.overview().addCallback(
             lambda overview: _answer(200, self._metrics.render(overview, self._health.speaks_for_all()), CONTENT_TYPE)
@@ -135,7 +189,7 @@ class Admin:
     def _readyz(self, request: Request) -> Deferred[Answer]:
         def answer(found: Readiness) -> Answer:
             told: dict[str, object] = {"ready": found.ready}
-            if request.context is None:
+            if request.context.refusal is None:
                 told["reasons"] = [*found.faults, *found.concerns]
                 told |= {"node": found.node} if found.node else {}
             return _json(200 if found.ready else 503, told)
@@ -147,14 +201,34 @@ class Admin:
 
     # Keys.
 
-    def _refusal(self, request: Request) -> RequestRefused | None:
-        """Return why a request is refused; ``None`` if it is not."""
+    def _caller(self, request: Request) -> Caller | None:
+        """Identify the caller, ``None`` where no keys are asked for; raises :exc:`RequestRefused`."""
         if self._keys is None:
             return None
         caller = self._keys.check(_key(request))
         if caller.feedback is None or caller.manage:
-            return None
-        return NotAllowed("the key may not read the outcomes of all apps")
+            return caller
+        raise NotAllowed("the key may not read the outcomes of all apps")
+
+
+def _app_of(path: bytes) -> str | None:
+    """Return the app whose page has a path; ``None`` if it is no such page."""
+    name = unquote(path[len(_APPS) :].decode("latin-1")) if path.startswith(_APPS) else ""
+    return name if NAME.fullmatch(name) else None
+
+
+def _form(request: Request) -> dict[str, str]:
+    """Read the form that our own page has sent."""
+    # Browsers send at least one of these with a form. The server has refused those that are for another site.
+    if not request.texts(b"Origin") and not request.texts(b"Sec-Fetch-Site"):
+        raise NotAllowed("a form must come from a page of this daemon")
+    kind = (request.single(b"Content-Type") or b"").partition(b";")[0].strip().lower()
+    if kind != b"application/x-www-form-urlencoded":
+        raise UnsupportedMediaType("send a form: application/x-www-form-urlencoded")
+    try:
+        return dict(parse_qsl(request.body.decode("ascii"), strict_parsing=True, max_num_fields=10))
+    except ValueError:
+        raise Malformed("the form cannot be read") from None
 
 
 def _query(request: Request) -> Query:

@@ -12,7 +12,7 @@ else there is to do. A page then costs a search through the names.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import parse_qs, quote, urlencode
 
 import attrs
 from twisted.internet.interfaces import IReactorTime
@@ -215,7 +215,7 @@ def app_row(app: AppOverview, activity: Activity, now: float) -> list[Cell]:
     """Say in the cells of one row what is known of an app; see :data:`COLUMNS`."""
     state, busy = app.state, activity.of(app.name)
     return [
-        Cell(app.name, note=app.topic),
+        Cell(app.name, note=app.topic, link=f"apps/{quote(app.name)}"),
         _state(app),
         Cell("unknown" if app.gateway is None else _destination(app.gateway)),
         _credential(app, now),

@@ -23,11 +23,13 @@ class Cell:
     A cell of a table.
 
     :ivar note: a second line, less important; empty for none.
+    :ivar link: the relative address of a page that says more; empty for none.
     """
 
     text: str
     kind: Kind = ""
     note: str = ""
+    link: str = ""
 
 
 def expiry(expires: float, now: float) -> tuple[str, Kind]:

@@ -203,6 +203,10 @@ class _Cached(Generic[_T]):
             self._compute().addBoth(self._computed)
         return waiting
 
+    def forget(self) -> None:
+        """Compute it again for the next caller."""
+        self._kept = None
+
     def _computed(self, result: _T | Failure) -> None:
         self._computing = False
         if not isinstance(result, Failure):
@@ -257,6 +261,10 @@ class HealthCheck:
             return attrs.evolve(found, trouble=trouble, stopping=self.stopping, node_trouble=node_trouble)
 
         return self._overviews.get().addCallback(current)
+
+    def expire(self) -> None:
+        """Check again for whoever asks next, since something was changed."""
+        self._overviews.forget()
 
     def speaks_for_all(self) -> bool:
         """Tell whether this node exports the metrics of all nodes together; of those that are asked, one does."""

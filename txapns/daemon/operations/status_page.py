@@ -194,5 +194,6 @@ def _row(cells: Sequence[Cell], heads: Sequence[tuple[str, str]]) -> Tag:
 def _cell(tag: Tag, cell: Cell, head: tuple[str, str]) -> Tag:
     label, kind = head
     tag.attributes["data-label"] = label
-    text = tags.span(cell.text, class_=f"tag {cell.kind}" if cell.kind else "value")
+    kept = tags.a(cell.text, href=cell.link) if cell.link else tags.span(cell.text)
+    text = kept(class_=f"tag {cell.kind}" if cell.kind else "value")
     return tag(tags.div(text, tags.small(cell.note)) if cell.note else tags.div(text), class_=kind)

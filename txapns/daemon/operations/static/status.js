@@ -57,7 +57,8 @@
     cell.dataset.label = label.textContent;
     setClass(cell, label.className);
     const box = make(cell, "div", 0);
-    const text = make(box, "span", 0);
+    const text = make(box, value.link ? "a" : "span", 0);
+    if (value.link) text.setAttribute("href", value.link);
     setText(text, value.text);
     setClass(text, value.kind ? "tag " + value.kind : "value");
     if (value.note) setText(make(box, "small", 1), value.note);

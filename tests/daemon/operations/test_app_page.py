@@ -1,0 +1,82 @@
+"""Tests for :mod:`txapns.daemon.operations.app_page`; those of the admin endpoint submit its forms."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.daemon.admin_world import AdminWorld
+from tests.daemon.dispatch_world import DEAD, token
+from txapns.daemon.errors import UnknownApp
+from txapns.daemon.operations.app_page import AppPage
+from txapns.simulator import Response
+
+__all__ = ["AppPageTests"]
+
+
+class AppPageTests(SynchronousTestCase):
+    """The page of an app."""
+
+    def setUp(self) -> None:
+        """There is a daemon with one app."""
+        self.world = AdminWorld(delay=0.03)
+        self.addCleanup(self.world.close)
+        world = self.world
+        self.pages = AppPage(world.health, world.history, world.outcome_log, world.log)
+
+    def page(self, app: str = "chess", what: str | None = None) -> str:
+        """Fetch the page."""
+        self.world.advance(2.0)
+        found = self.world.result(Deferred.fromCoroutine(self.pages.html(app, manage=False, what=what)))
+        assert isinstance(found, bytes)
+        return found.decode()
+
+    def test_state(self) -> None:
+        """The page says what is wrong, and what to do about it."""
+        page = self.page()
+        for text in ("Working", self.world.simulator.topic, "None since the start"):
+            self.assertIn(text, page)
+        self.world.simulator.http2_fault = lambda server, request, response: Response(403, "BadCertificateEnvironment")
+        self.world.take([token(1)])
+        self.world.advance(5.0)
+        page = self.page()
+        for text in ("Circuit tripped", "is for the other environment", "Replace the credential"):
+            self.assertIn(text, page)
+
+    def test_failures(self) -> None:
+        """The latest failures are listed with what they mean; tokens are shortened."""
+        self.world.take([token(1), DEAD])
+        self.world.drain()
+        page = self.page()
+        for text in ("dddd…dddd", "410 Unregistered", "no longer active for this topic"):
+            self.assertIn(text, page)
+        self.assertNotIn(DEAD.hex(), page)
+
+    def test_look_up(self) -> None:
+        """Notifications are found by their ids, and devices by their tokens, among those of the app."""
+        self.world.add_app("news")
+        self.world.take([token(1), DEAD])
+        self.world.drain()
+        [sent] = [apns_id for apns_id, count in self.world.received().items()]
+        for app, what, text in (
+            ("chess", sent, "Accepted, accepted by the daemon at 2023-11-14"),
+            ("chess", f" {sent.upper()} ", "Accepted, accepted"),
+            ("news", sent, "has no notification with this apns-id"),
+            ("chess", DEAD.hex(), "is dead since "),
+            ("news", DEAD.hex(), "is not among the dead tokens"),
+            ("chess", token(1).hex(), "is not among the dead tokens"),
+            ("chess", "", "neither an apns-id nor"),
+            ("chess", "x" * 36, "neither an apns-id nor"),
+            ("chess", "<b>", "neither an apns-id nor"),
+        ):
+            page = self.page(app, what)
+            self.assertIn(text, page, what)
+            self.assertNotIn("<b>", page)
+            self.assertNotIn(DEAD.hex(), page)
+        waiting = self.world.accept(app="nobody")[0]
+        self.assertIn("Waiting, accepted by the daemon", self.page("nobody", waiting))
+
+    def test_unknown(self) -> None:
+        """There is no page of an app that there is not."""
+        with self.assertRaises(UnknownApp):
+            self.page("news")
