@@ -66,6 +66,13 @@ class ReadTests(SynchronousTestCase):
         found = read(body)
         self.assertEqual((found.devices[0].data, found.event.content), (None, {}))
 
+    def test_ids(self) -> None:
+        """An id that is far too long is the homeserver's mistake, and not that of a pushkey."""
+        for name in ("event_id", "room_id"):
+            self.assertEqual(getattr(request(**{name: "!" * 1_024}).event, name), "!" * 1_024)
+            with self.assertRaisesRegex(Malformed, rf"notification\.{name}: .*length <= 1024"):
+                request(device(), **{name: "!" * 1_025})
+
     def test_not_private(self) -> None:
         """Neither what people write nor a pushkey is in a representation."""
         found = request(device())

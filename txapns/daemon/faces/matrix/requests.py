@@ -10,11 +10,11 @@ could make a request fail; the homeserver would repeat it for a day, and hold ba
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import attrs
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from txapns.daemon.errors import Malformed, TooLarge
 
@@ -30,6 +30,7 @@ MAX_DATA = 32_768
 EVENT_ID_ONLY = "event_id_only"
 
 _MAX_COUNT = 2**31 - 1
+_ID: TypeAlias = Annotated[str, Meta(max_length=1_024)]  # those of Matrix have 255 bytes at most
 
 
 class NotJSON(Malformed):
@@ -51,8 +52,8 @@ class _Device(Struct):
 
 class _Notification(Struct):
     devices: list[_Device]
-    event_id: str | None = None
-    room_id: str | None = None
+    event_id: _ID | None = None
+    room_id: _ID | None = None
     counts: _Counts | None = None
     type: Any = None
     sender: Any = None
