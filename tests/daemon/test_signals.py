@@ -5,22 +5,107 @@ from __future__ import annotations
 import os
 import signal
 import ssl
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon.daemon_case import AUTHORITY, DaemonCase, submission
+from txapns.daemon.config.configuration import Configuration
+from txapns.daemon.errors import Unavailable
+from txapns.daemon.signals import heed_signals
 
-__all__ = ["SignalTests"]
+__all__ = ["RepeatedTests", "SignalTests"]
 
 _FACES = """
 [intake.apple]
 listen = "tcp:port=0:interface=127.0.0.1"
 tls.certificate = "server.pem"
 """
+
+
+class _Daemon:
+    """A daemon that is asked for something, and never done with it."""
+
+    def __init__(self) -> None:
+        self.running = True
+        self.ready: Deferred[object] = Deferred()
+        self.asked: list[Deferred[None]] = []
+
+    def drain(self) -> Deferred[None]:
+        """See :meth:`DaemonService.drain`."""
+        self.asked.append(Deferred())
+        return self.asked[-1]
+
+    def reload(self, configuration: Configuration) -> Deferred[None]:
+        """See :meth:`DaemonService.reload`."""
+        return self.drain()
+
+
+class _Reactor:
+    """A reactor that is stopped."""
+
+    stopped = 0
+
+    def callFromThread(self, function: Callable[[], object]) -> None:
+        """Call it at once."""
+        function()
+
+    def stop(self) -> None:
+        """Note it."""
+        self.stopped += 1
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="the platform does not have these signals")
+class RepeatedTests(SynchronousTestCase):
+    """Signals that come while the daemon drains or stops."""
+
+    def setUp(self) -> None:
+        """Heed signals for a daemon."""
+        for number in (signal.SIGHUP, signal.SIGUSR1):
+            self.addCleanup(signal.signal, number, signal.getsignal(number))
+        path = Path(self.mktemp())
+        path.write_text("")
+        self.daemon, self.reactor = _Daemon(), _Reactor()
+        heed_signals(self.reactor, cast(Any, self.daemon), str(path))
+        signal.raise_signal(signal.SIGHUP)
+
+    def test_starting(self) -> None:
+        """What is asked for before the daemon listens is done as soon as it does, if it does not stop before."""
+        self.assertEqual(self.daemon.asked, [])
+        self.daemon.ready.callback({})
+        self.assertEqual(len(self.daemon.asked), 1)
+
+    def test_drained_once(self) -> None:
+        """However often it is asked to, the daemon drains once, and the reactor is stopped when that is done."""
+        self.daemon.ready.callback({})
+        for _ in range(3):
+            signal.raise_signal(signal.SIGUSR1)
+        self.assertEqual((len(self.daemon.asked), self.reactor.stopped), (2, 0))
+        self.daemon.asked[1].callback(None)
+        self.assertEqual(self.reactor.stopped, 1)
+
+    def test_stopping(self) -> None:
+        """A daemon that stops heeds neither, and what fails because of that is not logged."""
+        self.daemon.ready.callback({})
+        self.daemon.running = False
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGUSR1)
+        self.assertEqual(len(self.daemon.asked), 1)
+        self.daemon.asked[0].errback(Unavailable("the daemon is shutting down"))
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_failed(self) -> None:
+        """What fails otherwise is logged."""
+        self.daemon.ready.callback({})
+        self.daemon.asked[0].errback(ZeroDivisionError())
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
 
 @pytest.mark.loopback

@@ -134,13 +134,13 @@ async def _demonstrate(reactor: Any, stop: Deferred[None], directory: Path, port
 async def _serve(reactor: Any, stop: Deferred[None], config: Path) -> None:
     def ready(addresses: object) -> None:
         calm_collector()
-        heed_signals(reactor, daemon, str(config))
         with suppress(OSError, click.ClickException):  # the reader of standard output may have gone
             print_json({"ready": True, "addresses": addresses})
 
     broken: Deferred[Exception] = Deferred()
     daemon = DaemonService(reactor, read_configuration(config), os.environ, broken.callback)
     daemon.ready.addCallback(ready)
+    heed_signals(reactor, daemon, str(config))
     daemon.startService()
     either: list[Deferred[Any]] = [stop, broken]
     result, index = await DeferredList(either, fireOnOneCallback=True)

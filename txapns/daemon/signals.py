@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import attrs
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -29,25 +31,47 @@ def heed_signals(reactor: Any, daemon: DaemonService, path: str) -> None:
     """
     Heed the signals from now on, where the platform has them.
 
-    :param daemon: the daemon, which listens.
+    What comes before the daemon listens is done as soon as it does. What comes while it stops is ignored, and so is a
+    request to drain while it drains.
+
     :param path: the file of its configuration.
     """
+    signals = _Signals(reactor, daemon, path)
+    for name, function in (("SIGHUP", signals.reload), ("SIGUSR1", signals.drain)):
+        _on_signal(reactor, name, partial(signals.when_ready, function))
 
-    def reload() -> None:
+
+@attrs.define(eq=False)
+class _Signals:
+    """What the signals ask for."""
+
+    reactor: Any
+    daemon: DaemonService
+    path: str
+    draining: bool = False
+
+    def when_ready(self, function: Callable[[], object]) -> None:
+        self.daemon.ready.addCallback(lambda _: self.daemon.running and function()).addErrback(self._failed)
+
+    def reload(self) -> None:
         try:
-            configuration = Configuration.from_file(path)
+            configuration = Configuration.from_file(self.path)
         except ConfigurationError as error:
             for line in str(error).splitlines():
                 _log.error("the configuration stays as it was: {reason}", reason=line)
         else:
-            daemon.reload(configuration).addErrback(_failed)
+            self.daemon.reload(configuration).addErrback(self._failed)
 
-    def drain() -> None:
+    def drain(self) -> None:
+        if self.draining:
+            return
+        self.draining = True
         _log.info("the daemon accepts nothing more, and stops when what waits is sent")
-        daemon.drain().addErrback(_failed).addCallback(lambda _: reactor.stop())
+        self.daemon.drain().addErrback(self._failed).addCallback(lambda _: self.reactor.stop())
 
-    for name, function in (("SIGHUP", reload), ("SIGUSR1", drain)):
-        _on_signal(reactor, name, function)
+    def _failed(self, failure: Failure) -> None:
+        if self.daemon.running:  # otherwise it failed because the daemon stops
+            _log.failure("what a signal asked for failed", failure)
 
 
 def stop_on_termination(reactor: Any) -> None:
@@ -62,7 +86,3 @@ def stop_on_termination(reactor: Any) -> None:
 def _on_signal(reactor: Any, name: str, function: Callable[[], object]) -> None:
     if hasattr(signal, name):
         signal.signal(getattr(signal, name), lambda number, frame: reactor.callFromThread(function))
-
-
-def _failed(failure: Failure) -> None:
-    _log.failure("what a signal asked for failed", failure)

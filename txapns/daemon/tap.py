@@ -57,10 +57,7 @@ def makeService(options: Options) -> IService:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(2) from None
 
-    def ready(_: object) -> None:
-        heed_signals(reactor, daemon, path)
-        calm_collector()
-
     reactor.callWhenRunning(stop_on_termination, reactor)
-    daemon.ready.addCallback(ready)
+    reactor.callWhenRunning(heed_signals, reactor, daemon, path)
+    daemon.ready.addCallback(lambda _: calm_collector())
     return daemon
