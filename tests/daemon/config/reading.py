@@ -13,7 +13,7 @@ from txapns.daemon.errors import ConfigurationError
 __all__ = ["COUNT", "HERE", "FaultsCase", "read"]
 
 HERE = Path("/etc/txapns")
-COUNT = "a whole number, at least 1"
+COUNT = "a whole number from 1 to 1000000000000"
 ENDPOINT = 'an endpoint such as "tcp:port=8080:interface=127.0.0.1"'
 
 

@@ -8,7 +8,8 @@ from txapns.daemon.errors import ConfigurationError
 __all__ = ["DecodingTests"]
 
 SCHEMA = "a name of lower-case letters, digits and underscores, which does not begin with pg_"
-DURATION = "a number of seconds, more than 0"
+SECONDS = "a number of seconds, 0 or more, at most 100 years"
+DURATION = "a number of seconds, more than 0, at most 100 years"
 
 # What stands in the file, and the lines that are said about it.
 WRONG: dict[str, list[str]] = {
@@ -20,7 +21,10 @@ WRONG: dict[str, list[str]] = {
     "limits.idle = nan": [f"limits.idle: found nan; allowed is {DURATION}"],
     "limits.idle = inf": [f"limits.idle: found inf; allowed is {DURATION}"],
     "limits.idle = -1": [f"limits.idle: found -1; allowed is {DURATION}"],
-    "database.retention = -1": ["database.retention: found -1; allowed is a number of seconds, 0 or more"],
+    f"limits.rate = 1{'0' * 12}1": [f"limits.rate: found 1{'0' * 12}1; allowed is {COUNT}"],
+    "limits.idle = 1e10": [f"limits.idle: found 10000000000.0; allowed is {DURATION}"],
+    "database.retention = -1": [f"database.retention: found -1; allowed is {SECONDS}"],
+    "outcomes.retention = 1e10": [f"outcomes.retention: found 10000000000.0; allowed is {SECONDS}"],
     "database.path = 3": ["database.path: found 3; allowed is the name of a file"],
     'database.path = ""': ['database.path: found ""; allowed is the name of a file'],
     "database = {url = 3, schema = 'Pg', password_file = 'a'}\nnode.name = 'a b'": [

@@ -13,7 +13,7 @@ hold them, so it need not be hidden.
 Each mistake is a line that names the key, what was found there and what is allowed, and all mistakes are reported at
 once::
 
-    apns.toml: limits.body: found "4k"; allowed is a whole number, at least 1
+    apns.toml: limits.body: found "4k"; allowed is a whole number from 1 to 1000000000000
 
 A listener that other machines can reach must have TLS and must ask for keys, unless ``allow_without_tls`` or
 ``allow_without_keys`` says otherwise. A value that looks like a secret in the wrong place is not repeated.

@@ -53,9 +53,15 @@ FINGERPRINT = re.compile("([sS][hH][aA]-?256 [fF]ingerprint=)?[0-9a-fA-F]{2}([: 
 #: What an app may have unless the configuration says otherwise.
 _DEFAULTS = Limits()
 
-_Count: TypeAlias = Annotated[int, Meta(ge=1, description="a whole number, at least 1")]
-_Seconds: TypeAlias = Annotated[float, Meta(ge=0, description="a number of seconds, 0 or more")]
-_Duration: TypeAlias = Annotated[float, Meta(gt=0, description="a number of seconds, more than 0")]
+# The databases have no greater numbers than 64 bits, in milliseconds or microseconds.
+_MOST, _LONGEST = 10**12, 100 * 365.25 * 86_400
+_Count: TypeAlias = Annotated[int, Meta(ge=1, le=_MOST, description=f"a whole number from 1 to {_MOST}")]
+_Seconds: TypeAlias = Annotated[
+    float, Meta(ge=0, le=_LONGEST, description="a number of seconds, 0 or more, at most 100 years")
+]
+_Duration: TypeAlias = Annotated[
+    float, Meta(gt=0, le=_LONGEST, description="a number of seconds, more than 0, at most 100 years")
+]
 _Share: TypeAlias = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
 Endpoint: TypeAlias = Annotated[str, Meta(description='an endpoint such as "tcp:port=8080:interface=127.0.0.1"')]
 """An endpoint of Twisted."""
