@@ -44,7 +44,7 @@ class EarlierDatabaseTests(TestCase):
         self.simulator = Simulator(reactor)
         port = listen(self.simulator)
         self.addCleanup(port.stopListening)
-        more = "[database]\nretention = 1e10\n"
+        more = "[database]\nretention = 1e9\n"
         path = configuration(directory, self.simulator, port.getHost().port, more)
         path.write_text(path.read_text().replace("keys = false", "keys = true"))
         self.daemon = DaemonProcess(path)
