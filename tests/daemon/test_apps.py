@@ -121,6 +121,12 @@ class AppsTests(SynchronousTestCase):
         self.assertEqual((self.told[1:], self.apps.names()), ([["a"]], ["b"]))
         self.assertEqual(self.apps.revision, revision + 2)
 
+    def test_start(self) -> None:
+        """What is there at the start is no change, and the log does not say that it is."""
+        with capturedLogs() as events:
+            self.assertEqual(self.start().names(), ["a"])
+        self.assertEqual(events, [])
+
     def test_unchanged(self) -> None:
         """While nothing changes, each poll reads one row, and listeners are not called."""
         statements: list[str] = []

@@ -371,6 +371,7 @@ class Apps:
     # In the reactor's thread
 
     def _found(self, found: _Found) -> None:
+        first = self._state.configuration is None
         before, self._state = self._state.apps, found
         for name, known in found.apps.items():
             if known.problem and known.problem != before.get(name, _MISSING).problem:
@@ -378,13 +379,13 @@ class Apps:
         both = before.keys() | found.apps.keys()
         changed = (name for name in both if before.get(name, _MISSING).app != found.apps.get(name, _MISSING).app)
         if names := frozenset(changed):
-            self._notify(names)
+            self._notify(names, first)
         self._warn()
 
-    def _notify(self, names: frozenset[str]) -> None:
+    def _notify(self, names: frozenset[str], first: bool) -> None:
         self.revision += 1
         others = ", ".join(name for name in sorted(names) if not self._writing[name])
-        if others:
+        if others and not first:
             _log.info("apps were changed by a command, in a file or by another node: {names}", names=others)
         for listener in list(self._listeners):
             try:
