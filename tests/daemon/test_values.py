@@ -19,7 +19,7 @@ class ValuesTests(SynchronousTestCase):
         message = Message("chess", b'{"aps":{}}', {}, [TOKEN], ["id"])
         leased = Leased(1, Content("chess", b'{"aps":{}}', {}), TOKEN, "id", 0, 0.0, 0.0)
         for value in (message, leased, FeedbackEntry(1, "chess", TOKEN, "Unregistered", 0.0, 0.0)):
-            self.assertNotIn("aps", repr(value))
+            self.assertNotIn('"aps"', repr(value))
             self.assertNotIn(TOKEN.hex(), repr(value))
             self.assertNotIn(repr(TOKEN), repr(value))
 
