@@ -47,7 +47,7 @@ BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300
 #: The bounds of the histogram of the intake, in seconds.
 INTAKE_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 #: How many apps have a label of their own. Each has up to some forty samples, which all count when they are written.
-MOST_APPS = 500
+MOST_APPS = 300
 #: The label of all other apps together. No app is called so.
 OTHER_APPS = "_other"
 #: The content type of what :meth:`DaemonMetrics.render` returns.
