@@ -149,7 +149,7 @@ class IdleNodeTests(SharingCase):
         idle = (
             "from txapns.command.main import main\n"
             "from txapns.daemon.sending.dispatcher import Dispatcher\n"
-            "Dispatcher.wake = lambda self, app: None\n"
+            "Dispatcher.wake = Dispatcher.hurry = Dispatcher.expect = lambda self, app: None\n"
             "main()\n"
         )
         return ("-c", idle) if name == "n1" else super().program(name)
