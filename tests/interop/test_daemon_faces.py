@@ -68,6 +68,8 @@ class Daemon:
             {faces}
             [intake.native]
             listen = []
+            [admin]
+            listen = []
             [apps.chess]
             gateway = "http2:host={HOST}:port={ports[0]}:management_port={ports[1]}"
             trust_root = "ca.pem"
@@ -263,8 +265,8 @@ class BinaryFaceTests(TestCase):
         }
         driver.transport.write(json.dumps({**about, **self.wishes, **request}).encode() + b"\n")
         if request["task"] == "send":
-            received = self.simulator.inbox.received
-            while len(received) < len(request["tokens"]) and not driver.ended.called:
+            inbox = self.simulator.inbox
+            while len(inbox.received) < len(request["tokens"]) and not driver.ended.called:
                 await deferLater(reactor, 0.01)
             driver.transport.closeStdin()
         status = await driver.ended
