@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -95,32 +95,14 @@ class _Simulator(Simulator):
         return super()._request_server(_Server, fault)
 
 
-class _Authority(Authority):
-    """
-    One whose servers are at other addresses.
-
-    :param addresses: theirs.
-    """
-
-    def __init__(self, addresses: Sequence[str]) -> None:
-        super().__init__()
-        self._addresses = addresses
-
-    def server_certificate(
-        self, names: Sequence[str] = ("localhost",), addresses: Sequence[str] = (), *, expired: bool = False
-    ) -> bytes:
-        """See :class:`Authority`; by default, for all of the servers."""
-        return super().server_certificate(names, addresses or self._addresses, expired=expired)
-
-
 def _main(state: str, delay: str, streams: str, address: str, count: str, *hosts: str) -> None:
     directory = Path(state)
-    authority = _Authority(hosts)
+    authority = Authority()
     contents = {
         "ca.pem": authority.ca_pem,
         "AuthKey.p8": authority.p8,
         "client.pem": authority.client_pem(),
-        "server.pem": authority.server_certificate(),
+        "server.pem": authority.server_certificate(addresses=hosts),
     }
     for name, content in contents.items():
         (directory / name).touch(mode=0o600)
@@ -128,7 +110,8 @@ def _main(state: str, delay: str, streams: str, address: str, count: str, *hosts
     ledger = (directory / "ledger").open("a")
     ports = []
     for number in range(int(count)):
-        simulator = _Simulator(reactor, authority=authority, delay=float(delay), concurrency=int(streams), keep=0)
+        options: dict[str, Any] = {"delay": float(delay), "concurrency": int(streams), "keep": 0, "names": hosts}
+        simulator = _Simulator(reactor, authority=authority, **options)
         simulator.inbox = _Ledger(ledger, number)
         simulator.channels = _Channels()
         port = reactor.listenTCP(0, simulator.tls_factory("http2"), interface=address)
