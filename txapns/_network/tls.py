@@ -9,7 +9,7 @@ reason; OpenSSL's own error says just "certificate verify failed".
 
 A pyOpenSSL context must not be changed after its first use: it is built once, with the factory. Factories that present
 no certificate share the context for their host, since most of the time and the memory that one takes is for the trusted
-authorities: 5 ms and 0.3 MB, for each of a daemon's apps.
+authorities: 0.3 ms and 60 KB, for each of a daemon's apps.
 
 While the last connection still exists, the next one resumes its TLS session (RFC 8446, section 2.2): if a server ends
 each connection after some requests, the next one opens while the last one drains. A handshake without certificates
