@@ -30,9 +30,8 @@ from txapns.daemon.faces.native.submissions import (
     NUMBER,
     TEXT,
     UUID,
-    LaneName,
-    NotBefore,
     OutcomeBody,
+    Submission,
     ValidBody,
     digits,
     idempotency,
@@ -82,14 +81,10 @@ class _Broadcast(Struct, forbid_unknown_fields=True):
     headers: dict[str, str | int | float] = {}
 
 
-class _Broadcasts(Struct, forbid_unknown_fields=True):
+class _Broadcasts(Submission, forbid_unknown_fields=True, kw_only=True):
     """A request to accept broadcasts."""
 
     broadcasts: Annotated[list[_Broadcast], Meta(extra_json_schema={"minItems": 1})]
-    validate_only: Annotated[bool, Meta(description="Only check them; nothing is stored.")] = False
-    wait: Annotated[bool, Meta(description="Answer when Apple has answered, or after a while.")] = False
-    not_before: NotBefore | UnsetType = UNSET
-    lane: LaneName | UnsetType = UNSET
 
 
 # Bodies of answers.

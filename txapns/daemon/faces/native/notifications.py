@@ -32,10 +32,9 @@ from txapns.daemon.faces.native.submissions import (
     NUMBER,
     TEXT,
     UUID,
-    LaneName,
-    NotBefore,
     OutcomeBody,
     Rate,
+    Submission,
     ValidBody,
     digits,
     idempotency,
@@ -88,15 +87,11 @@ class _Notification(Struct, forbid_unknown_fields=True):
     headers: dict[str, str | int | float] = {}
 
 
-class _Submission(Struct, forbid_unknown_fields=True):
+class _Notifications(Submission, forbid_unknown_fields=True, kw_only=True):
     """A request to accept notifications."""
 
     notifications: Annotated[list[_Notification], Meta(extra_json_schema={"minItems": 1})]
-    validate_only: Annotated[bool, Meta(description="Only check them; nothing is stored.")] = False
-    wait: Annotated[bool, Meta(description="Answer when Apple has answered, or after a while.")] = False
-    not_before: NotBefore | UnsetType = UNSET
     rate: Rate | UnsetType = UNSET
-    lane: LaneName | UnsetType = UNSET
 
 
 # Bodies of answers.
@@ -144,7 +139,7 @@ EXTRAS: Mapping[type, Schema] = {
     }
 }
 
-_submission = msgspec.json.Decoder(_Submission)
+_submission = msgspec.json.Decoder(_Notifications)
 
 
 class NotificationOperations:
@@ -275,7 +270,7 @@ OPERATIONS = (
             202: ("They are on the disk.", (_Acceptance,)),
         },
         (400, 401, 403, 404, 409, 413, 415, 429, 503),
-        body=_Submission,
+        body=_Notifications,
         parameters=(IDEMPOTENCY_KEY,),
     ),
     Operation(

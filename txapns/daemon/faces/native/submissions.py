@@ -29,10 +29,9 @@ __all__ = [
     "TEXT",
     "UUID",
     "FindingBody",
-    "LaneName",
-    "NotBefore",
     "OutcomeBody",
     "Rate",
+    "Submission",
     "ValidBody",
     "digits",
     "idempotency",
@@ -80,6 +79,17 @@ LaneName: TypeAlias = Annotated[
     Literal["urgent", "normal", "bulk"],
     Meta(description="What goes first. Left out, the daemon chooses by the size of the request and its priority."),
 ]
+
+
+class Submission(Struct, forbid_unknown_fields=True, kw_only=True):
+    """What a request says about everything in it."""
+
+    validate_only: Annotated[bool, Meta(description="Only check them; nothing is stored.")] = False
+    wait: Annotated[bool, Meta(description="Answer when Apple has answered, or after a while.")] = False
+    not_before: NotBefore | UnsetType = UNSET
+    lane: LaneName | UnsetType = UNSET
+
+
 #: The lanes, by name; ``UNSET`` for no choice.
 LANES: Mapping[str | UnsetType, Lane | None] = {UNSET: None, **{lane.name.lower(): lane for lane in Lane}}
 
