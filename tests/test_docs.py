@@ -322,7 +322,11 @@ class Desk:
         if name in self._terminals:
             self.end(name)
         command = [sys.executable, "-m", program, name, *given, *options]
-        self._terminals[name] = Terminal(command, SERVERS[server], **self._where), self.localized(said)
+        self.begin(name, command, SERVERS[server], self.localized(said))
+
+    def begin(self, name: str, command: list[str], ready: str, said: str = "") -> None:
+        """Run a command in a terminal of its own."""
+        self._terminals[name] = Terminal(command, ready, **self._where), said
 
     def end(self, name: str) -> str:
         """Stop what runs in a terminal, and compare what it printed; returns that."""
@@ -331,9 +335,13 @@ class Desk:
         assert not said or matches(said, printed), printed
         return printed
 
-    def leave(self) -> None:
-        """Stop all, the daemon before the simulator."""
-        with ExitStack() as stack:
+    def leave(self, failed: bool = False) -> None:
+        """
+        Stop all, the daemon before the simulator.
+
+        :param failed: whether the page already has an error to show, which that of a program would hide.
+        """
+        with contextlib.suppress(Exception) if failed else contextlib.nullcontext(), ExitStack() as stack:
             for name in self._terminals:
                 stack.callback(self.end, name)
 
@@ -362,8 +370,10 @@ def play(page: str, desk: Desk) -> None:
     try:
         for block, texts in steps:
             desk.follow(block, "\n".join(texts))
-    finally:
-        desk.leave()
+    except BaseException:
+        desk.leave(failed=True)
+        raise
+    desk.leave()
 
 
 def end_recorded(directory: Path) -> None:
@@ -839,3 +849,12 @@ class ChecksTests(SynchronousTestCase):
         self.assertEqual(desk.run(Block("shell", "echo well", "here")), "well\n")
         for wrong in ("false", "no-such-command; true"):
             self.assertRaises(AssertionError, desk.run, Block("shell", wrong, "here"))
+
+    def test_leaving(self) -> None:
+        """A program that fails is told of, but not where it would hide the error of a page that has one."""
+        desk = Desk(Path(self.mktemp()))
+        failing = ["sh", "-c", "echo ready; exit 3"]
+        desk.begin("first", failing, "ready")
+        self.assertRaises(AssertionError, desk.leave)
+        desk.begin("second", failing, "ready")
+        desk.leave(failed=True)
