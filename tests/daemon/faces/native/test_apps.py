@@ -13,7 +13,7 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 import txapns.daemon.apps
-import txapns.daemon.faces.native.apps
+import txapns.daemon.secrets.submitted
 from tests.daemon.fakes import Connection, Keys, Response, Waiting
 from tests.daemon.world import world_of
 from txapns._network.clocks import wall_clock
@@ -292,7 +292,7 @@ class FaultTests(ProvisioningCase):
                 raise RuntimeError(PASSPHRASE)
 
         # Not the method: patch() would put back the one bound to ProviderToken, which all subclasses then inherit.
-        self.patch(txapns.daemon.faces.native.apps, "ProviderToken", Odd)
+        self.patch(txapns.daemon.secrets.submitted, "ProviderToken", Odd)
         response = self.put()
         self.check(response, "credential.key", "cannot be read")
         self.assertNotIn(PASSPHRASE.encode(), response.body)

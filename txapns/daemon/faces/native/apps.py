@@ -22,7 +22,6 @@ field that is wrong.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from functools import partial
 from typing import Annotated, Literal
 
@@ -30,31 +29,25 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from txapns._network.trust import trust_pem
 from txapns._serving.http import Answer, Request
 from txapns._serving.operations import Operation, Schema
-from txapns.credentials import Credential, ProviderToken
+from txapns.credentials import Credential
 from txapns.daemon.apps import Apps, expiry
 from txapns.daemon.config.sections import FINGERPRINT, AppLimitsSection
-from txapns.daemon.errors import ConfigurationError, Malformed, NotAllowed, RequestRefused, SecretError, Unavailable
+from txapns.daemon.errors import Malformed, NotAllowed, RequestRefused
 from txapns.daemon.faces.native.json_api import encode, json_body, must_manage, parameters
 from txapns.daemon.intake import MAX_HEADER
-from txapns.daemon.secrets.credentials import read_certificate
-from txapns.daemon.secrets.opening import opened
+from txapns.daemon.secrets.submitted import SubmittedCredential, master_key_failed, read_submitted
 from txapns.daemon.store.apps import AppSettings
 from txapns.daemon.values import Caller
-from txapns.errors import CredentialError, InvalidGateway, WrongPassphrase
+from txapns.errors import CredentialError, InvalidGateway
 from txapns.gateway import Gateway
 
 __all__ = ["EXTRAS", "OPERATIONS", "AppOperations"]
 
 _log = Logger()
-
-# The most characters of PEM, or of PKCS#12 in base64: ten times as long as a certificate with its chain.
-_MAX_PEM = 65_536
-_RETRY_AFTER = 60.0  # seconds in which an operator may have repaired something
 
 # In Python, "$" also matches before a final line feed.
 _Visible = Annotated[str, Meta(pattern="^[!-~]+$(?!\\n)", max_length=MAX_HEADER)]
@@ -66,25 +59,9 @@ _Count = Annotated[float, Meta(ge=1, le=10**9, multiple_of=1)]
 # Bodies of requests.
 
 
-class _Credential(Struct, forbid_unknown_fields=True):
-    """A certificate with its private key, or a signing key."""
-
-    certificate: (
-        Annotated[str, Meta(description="PEM, or PKCS#12 in base64; with the private key.", max_length=_MAX_PEM)]
-        | UnsetType
-    ) = UNSET
-    key: Annotated[str, Meta(description="The content of a .p8.", max_length=_MAX_PEM)] | UnsetType = UNSET
-    key_id: Annotated[str, Meta(description="The signing key's identifier.")] | UnsetType = UNSET
-    team_id: Annotated[str, Meta(description="The team's identifier.")] | UnsetType = UNSET
-    passphrase: Annotated[str, Meta(description="Opens it, if it is encrypted.")] | UnsetType = UNSET
-
-    def __repr__(self) -> str:
-        return "<_Credential>"  # what shows its fields shows secrets
-
-
 #: What the types of the structures cannot express.
 EXTRAS: Mapping[type, Schema] = {
-    _Credential: {
+    SubmittedCredential: {
         "oneOf": [
             {"required": ["certificate"], "properties": {"key": False, "key_id": False, "team_id": False}},
             {"required": ["key", "key_id", "team_id"], "properties": {"certificate": False}},
@@ -107,7 +84,7 @@ class _Limits(Struct, forbid_unknown_fields=True):
 class _App(Struct, forbid_unknown_fields=True):
     """The settings of an app."""
 
-    credential: _Credential
+    credential: SubmittedCredential
     gateway: Annotated[
         str, Meta(description="production, sandbox, http2:host=NAME:port=N or binary:host=NAME:port=N.")
     ] = "production"
@@ -152,7 +129,7 @@ class _Apps(Struct):
 
 
 _app = msgspec.json.Decoder(_App)
-_rotation = msgspec.json.Decoder(_Credential)
+_rotation = msgspec.json.Decoder(SubmittedCredential)
 
 
 class AppOperations:
@@ -178,7 +155,7 @@ class AppOperations:
         settings = _settings(asked)
 
         def read() -> Credential:
-            credential = _credential(
+            credential = read_submitted(
                 asked.credential, apps.now(), "credential.", gateway=asked.gateway, topic=asked.topic
             )
             _check_gateway(settings, credential)
@@ -188,7 +165,7 @@ class AppOperations:
             _log.info("{caller} put the app {app}", caller=caller.name, app=app)
             return Answer(200 if replaced else 201, encode(_known(apps, app)))
 
-        return apps.read(read).addCallback(partial(apps.put, app, settings)).addCallbacks(put, _master_key_failed)
+        return apps.read(read).addCallback(partial(apps.put, app, settings)).addCallbacks(put, master_key_failed)
 
     def rotate(self, request: Request, caller: Caller, app: str) -> Deferred[Answer]:
         """Replace an app's credential."""
@@ -199,8 +176,8 @@ class AppOperations:
             _log.info("{caller} replaced the credential of the app {app}", caller=caller.name, app=app)
             return Answer(200, encode(_known(apps, app)))
 
-        reading = apps.read(lambda: _credential(asked, apps.now()))
-        return reading.addCallback(partial(apps.rotate, app)).addCallbacks(rotated, _master_key_failed)
+        reading = apps.read(lambda: read_submitted(asked, apps.now()))
+        return reading.addCallback(partial(apps.rotate, app)).addCallbacks(rotated, master_key_failed)
 
     def remove(self, request: Request, caller: Caller, app: str) -> Deferred[Answer]:
         """Remove an app."""
@@ -242,13 +219,6 @@ class AppOperations:
         return self._apps
 
 
-def _master_key_failed(reason: Failure) -> Failure:
-    """Tell the caller, who is an operator here, what is otherwise only in the log."""
-    if reason.check(ConfigurationError, SecretError):
-        raise Unavailable(f"the master key cannot be used: {reason.getErrorMessage()}", _RETRY_AFTER)
-    return reason
-
-
 # Reading requests.
 
 
@@ -264,31 +234,6 @@ def _settings(asked: _App) -> AppSettings:
         supersede=asked.supersede,
         limits=AppLimitsSection(**limits),
     )
-
-
-def _credential(
-    given: _Credential, now: datetime, where: str = "", *, gateway: str | None = None, topic: str | None = None
-) -> Credential:
-    """Read a credential; an error names the field that is wrong."""
-    passphrase = None if given.passphrase is UNSET else given.passphrase.encode()
-    identifiers = given.key_id, given.team_id
-    field = "certificate" if given.key is UNSET else "key"
-    try:
-        if given.certificate is not UNSET and given.key is UNSET and identifiers == (UNSET, UNSET):
-            data = opened(given.certificate.encode(), passphrase)
-            return read_certificate(data, passphrase, now, gateway=gateway, topic=topic)
-        if given.certificate is UNSET and given.key is not UNSET and given.key_id and given.team_id:
-            data = opened(given.key.encode(), passphrase)
-            return ProviderToken.from_p8(data, given.key_id, given.team_id, passphrase=passphrase)
-    except WrongPassphrase as error:
-        raise Malformed(str(error), path=f"{where}passphrase") from None
-    except CredentialError as error:
-        raise Malformed(str(error), path=where + field) from None
-    except Exception:
-        # A malformed file may raise what the readers of credentials do not expect.
-        _log.failure("a credential that a caller sent could not be read")
-        raise Malformed("it cannot be read", path=where + field) from None
-    raise Malformed("give either a certificate, or a key with key_id and team_id", path=where.rstrip("."))
 
 
 def _check_gateway(settings: AppSettings, credential: Credential) -> None:
@@ -344,7 +289,7 @@ OPERATIONS = (
         "Replace the credential of an app in the database.",
         {200: ("It is in use.", (_Known,))},
         _CHANGE_ERRORS,
-        body=_Credential,
+        body=SubmittedCredential,
     ),
     Operation(
         "POST",
