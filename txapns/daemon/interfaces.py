@@ -39,9 +39,11 @@ from txapns.daemon.values import (
     RecordedOutcome,
     Settlement,
     State,
+    TokenEnvironment,
 )
 
 __all__ = ["IApps", "IFeedbackLog", "IIntake", "IKeys", "IOutcomeFeed", "IOutcomeLog", "IQueue"]
+__all__ += ["ITokenEnvironments"]
 
 
 class IQueue(Interface):
@@ -303,6 +305,37 @@ class IOutcomeFeed(Interface):
         :param most: how many entries of an app are kept at most.
         :param limit: about how many to forget.
         :returns: how many were forgotten; 0 at the end.
+        """
+
+
+class ITokenEnvironments(Interface):
+    """Which environment device tokens are of, for apps with two sides, as far as it is not plainly production."""
+
+    def known(app: str, tokens: Sequence[bytes]) -> Deferred[Mapping[bytes, TokenEnvironment]]:
+        """
+        Look tokens up.
+
+        :returns: what is known of those of which something is known now.
+        :raises Unavailable: the database cannot be read now.
+        """
+
+    def note(app: str, found: Mapping[bytes, TokenEnvironment | None]) -> Deferred[None]:
+        """
+        Take note of what was found out about tokens, in place of what was known; ``None`` is for nothing any more.
+
+        :raises Unavailable: it cannot be stored now.
+        """
+
+    def prune(before: float, most: int = 100_000, limit: int = 5_000) -> Deferred[int]:
+        """
+        Forget some of what does not count any more, and what is too much.
+
+        Call it until it returns 0, with pauses.
+
+        :param before: what counts until a date before this one is forgotten.
+        :param most: of how many tokens of an app something is known at most. What counts longest stays.
+        :param limit: about how many tokens of an app to forget.
+        :returns: how many were forgotten, or apps looked at; 0 at the end.
         """
 
 

@@ -44,6 +44,7 @@ __all__ = [
     "Depth",
     "Draft",
     "Entry",
+    "Environment",
     "Estimate",
     "FeedbackEntry",
     "Idempotency",
@@ -57,7 +58,10 @@ __all__ = [
     "Receipt",
     "RecordedOutcome",
     "Settlement",
+    "Side",
     "State",
+    "TokenEnvironment",
+    "TokenKind",
     "expiration",
 ]
 
@@ -69,6 +73,21 @@ _DEAD = (Reason.UNREGISTERED.value, Reason.EXPIRED_TOKEN.value)
 
 def _size(found: Sequence[object] | bytes) -> str:
     return str(len(found))
+
+
+class Environment(enum.IntEnum):
+    """One of Apple's two environments, each of which has device tokens and channels of its own."""
+
+    PRODUCTION = 1
+    SANDBOX = 2
+
+
+class TokenKind(enum.IntEnum):
+    """What is known of a device token of an app with two sides. Of most nothing is known: they are of production."""
+
+    SANDBOX = 1  #: the sandbox knows it
+    REFUSED = 2  #: production refuses it, and the sandbox has not answered yet
+    NEITHER = 3  #: both refuse it
 
 
 class Lane(enum.IntEnum):
@@ -104,9 +123,19 @@ class Pause:
 
 
 @attrs.frozen
+class Side:
+    """Where an app sends in one of Apple's environments, and with which credential."""
+
+    gateway: Gateway
+    credential: Credential
+
+
+@attrs.frozen
 class App:
     """
     An app that notifications are sent to.
+
+    An app may have two sides, of which ``gateway`` and ``credential`` are those of production.
 
     :ivar topic: the topic of notifications without one; ``None`` for that of the credential.
     :ivar push_type: the push type of notifications from faces that know none; ``None`` to infer it from the payload.
@@ -115,6 +144,7 @@ class App:
     :ivar pause: ``None`` unless it is paused.
     :ivar outcomes: whether what becomes of its notifications is recorded in the outcome feed.
     :ivar supersede: whether a newer notification supersedes what waits for the same device with the same collapse id.
+    :ivar sandbox: its side in the sandbox; ``None`` if it has only one side, whichever that is.
     """
 
     name: str
@@ -128,6 +158,21 @@ class App:
     pause: Pause | None = None
     outcomes: bool = False
     supersede: bool = True
+    sandbox: Side | None = None
+
+    @property
+    def sides(self) -> Mapping[Environment, Side]:
+        """Its sides by their environments; none if it has only one, whose environment its gateway tells."""
+        if self.sandbox is None:
+            return {}
+        return {Environment.PRODUCTION: Side(self.gateway, self.credential), Environment.SANDBOX: self.sandbox}
+
+    @property
+    def credentials(self) -> Mapping[str, Credential]:
+        """Its credentials: ``"production"`` and ``"sandbox"``, or the only one under an empty name."""
+        if self.sandbox is None:
+            return {"": self.credential}
+        return {environment.name.lower(): side.credential for environment, side in self.sides.items()}
 
 
 @attrs.frozen
@@ -324,6 +369,8 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
         is given back and no attempt is counted.
     :ivar due: when to try again, by the reactor's clock.
     :ivar unique_id: Apple's ``apns-unique-id``, which only the sandbox returns; empty without.
+    :ivar environment: the environment whose answer it is, if the app has two sides.
+    :ivar counted: whether the attempt counts, if there is to be another one at ``due``.
     """
 
     number: int
@@ -333,6 +380,8 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
     timestamp: float | None = None
     due: float | None = None
     unique_id: str = ""
+    environment: Environment | None = None
+    counted: bool = True
 
     @property
     def dead(self) -> bool:
@@ -411,6 +460,18 @@ class RecordedOutcome:
     cursor: int
     token: bytes = attrs.field(repr=redact)
     outcome: Outcome
+
+
+@attrs.frozen
+class TokenEnvironment:
+    """
+    What is known of a device token.
+
+    :ivar until: the date until which that counts. After it, the token is tried as one of which nothing is known.
+    """
+
+    kind: TokenKind
+    until: float
 
 
 @attrs.frozen

@@ -52,6 +52,7 @@ class World(Protocol):
     outcome_log: Any
     log: Any
     feed: Any
+    tokens: Any
 
     def restart(self) -> None:
         """Stop everything, and start again from what is stored."""

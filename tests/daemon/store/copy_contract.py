@@ -36,10 +36,11 @@ from txapns.daemon.store.copying import (
     PauseRow,
     QueueRow,
     ReaderRow,
+    TokenRow,
     copy,
 )
 from txapns.daemon.store.keys import StoredKey
-from txapns.daemon.values import Caller, Idempotency, Lane, Pause, Settlement, State
+from txapns.daemon.values import Caller, Idempotency, Lane, Pause, Settlement, State, TokenEnvironment, TokenKind
 
 __all__ = ["CopyContract", "MemoryCopy", "Place", "contents", "copied", "filled", "seen"]
 
@@ -234,6 +235,7 @@ def contents(draw: st.DrawFn) -> MemoryCopy:
         )
         for name in draw(st.sets(_NAMES, max_size=3))
     ]
+    known = st.sets(st.tuples(_NAMES, st.binary(min_size=1, max_size=40)), max_size=3)
     found = {
         AppRow: apps,
         PauseRow: pauses,
@@ -247,6 +249,7 @@ def contents(draw: st.DrawFn) -> MemoryCopy:
         FeedRow: feeds,
         FeedEntryRow: entries,
         FeedReaderRow: positions,
+        TokenRow: [TokenRow(app, token, draw(st.integers(1, 3)), draw(_DATES)) for app, token in draw(known)],
     }
     return MemoryCopy(found, Counters(number, max(cursors, default=0) + draw(st.integers(0, 9))))
 
@@ -282,6 +285,7 @@ def filled(world: Any) -> None:
     do(world.feed.confirm("web", {"chess": 2}))
     do(world.queue.release([leased[7].number]))
     do(world.log.confirm("chess", "web", 1))
+    do(world.tokens.note("chess", {b"1": TokenEnvironment(TokenKind.SANDBOX, START + 60)}))
     app = ("chess", AppSettings(topic="com.example.chess"), _CREDENTIAL, START, START)
     do(world.store.apps.start())
     do(world.store.apps.write(lambda table: table.put(*app)))
@@ -309,6 +313,7 @@ def seen(world: Any) -> dict[str, Any]:
         "unread": do(world.log.take("chess", "web", 100)),
         "feed": do(world.feed.after("chess", 0, 100)),
         "unread in the feed": do(world.feed.take(None, "web", 100)),
+        "tokens known": do(world.tokens.known("chess", [b"1", b"2"])),
         "apps": do(world.store.apps.read(lambda table: [*table.rows(), *table.listed()])),
         "pauses": do(world.store.apps.read(lambda table: table.pauses())),
         "keys": do(world.store.keys.read(lambda table: table.listed())),

@@ -49,6 +49,7 @@ __all__ = [
     "QueueRow",
     "ReaderRow",
     "Reading",
+    "TokenRow",
     "copy",
 ]
 
@@ -230,6 +231,15 @@ class FeedReaderRow(NamedTuple):
     cursor: int
 
 
+class TokenRow(NamedTuple):
+    """What is known of the environment of a device token, and until when that counts."""
+
+    app: str
+    token: bytes
+    kind: Annotated[int, Meta(ge=1, le=3)]
+    until: int
+
+
 class PauseRow(NamedTuple):
     """An app that is paused, whether its row is here or in the configuration."""
 
@@ -270,6 +280,7 @@ KINDS: Mapping[type[Any], str] = {
     FeedRow: "outcome feeds",
     FeedEntryRow: "recorded outcomes",
     FeedReaderRow: "positions in outcome feeds",
+    TokenRow: "environments of tokens",
 }
 
 

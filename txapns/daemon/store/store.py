@@ -8,7 +8,7 @@ import attrs
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
-from txapns.daemon.interfaces import IFeedbackLog, IOutcomeFeed, IOutcomeLog, IQueue
+from txapns.daemon.interfaces import IFeedbackLog, IOutcomeFeed, IOutcomeLog, IQueue, ITokenEnvironments
 from txapns.daemon.store.apps import IAppStore, IAppTable
 from txapns.daemon.store.cluster import ICluster
 from txapns.daemon.store.keys import IKeyStore, IKeyTable
@@ -40,6 +40,7 @@ class IStore(IVisitedStore):
     queue: IQueue = Attribute("Accepted notifications that are not settled.")
     feedback: IFeedbackLog = Attribute("The dead tokens.")
     outcome_feed: IOutcomeFeed = Attribute("What became of notifications, for those who read on.")
+    tokens: ITokenEnvironments = Attribute("Which environment device tokens are of, for apps with two sides.")
     keys: IKeyStore = Attribute("The API keys.")
     cluster: ICluster = Attribute("The nodes that share the store.")
     trouble: str = Attribute("Why nothing new can be stored now, as text for an operator; empty if it can.")

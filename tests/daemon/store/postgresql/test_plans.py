@@ -22,7 +22,7 @@ from tests.daemon.store.postgresql.world import DAY, PostgreSQLWorld
 from tests.postgresql import Schema, schema
 from txapns.daemon.store.postgresql.settings import Settings
 from txapns.daemon.store.superseding import hash_of
-from txapns.daemon.values import Idempotency, Lane, Settlement, State
+from txapns.daemon.values import Idempotency, Lane, Settlement, State, TokenEnvironment, TokenKind
 
 __all__ = ["PlanTests"]
 
@@ -67,6 +67,9 @@ UPDATE feedback_head SET cursor = {count};
 INSERT INTO outcome_head VALUES (1, {count}), (2, 1);
 INSERT INTO outcome_entry
 SELECT n, n, {start}, {start} + n, NULL, 1, 1, 200, 1, md5(n::text)::uuid, sha256(n::text::bytea), '', NULL
+FROM generate_series(1, {count}) AS n;
+INSERT INTO token_environment (app, token, kind, until)
+SELECT CASE n % 10 WHEN 0 THEN 'app-' || n % 1000 ELSE 'chess' END, sha256(n::text::bytea), 1 + n % 3, {start} + n
 FROM generate_series(1, {count}) AS n;
 INSERT INTO outcome_entry SELECT 1, n, accepted_at, settled_at, NULL, 2, 1, 200, 1, apns_id, token, '', NULL
 FROM outcome_entry AS entry (cursor, n) WHERE n = 1;
@@ -146,6 +149,17 @@ class PlanTests(SynchronousTestCase):
         self.ask("prune", START - 1, 10)
         self.supersede()
         self.follow()
+        self.know()
+
+    def know(self) -> None:
+        """Look up what is known of tokens, take note of something, and forget."""
+        tokens = [sha256(str(n).encode()).digest() for n in range(20)]
+        kept = TokenEnvironment(TokenKind.SANDBOX, START + 60)
+        calls: list[tuple[Any, ...]] = [("known", app, tokens) for app in ("chess", "nobody")]
+        calls += [("note", "chess", {tokens[1]: kept, tokens[2]: None}), ("prune", START - 1, 200, 10)]
+        calls += [("prune", START + 0.005, 200, 10), ("prune", START - 1, 50, 10)]
+        for name, *arguments in calls:
+            result(self.world.clock, getattr(self.world.tokens, name)(*arguments))
 
     def supersede(self) -> None:
         """Accept what supersedes something that waits, and marks dead letters and something leased."""

@@ -20,6 +20,7 @@ from txapns.daemon.store.postgresql.queue import PostgreSQLQueue
 from txapns.daemon.store.postgresql.schema import Connection
 from txapns.daemon.store.postgresql.settings import Settings
 from txapns.daemon.store.postgresql.state import QueueState
+from txapns.daemon.store.postgresql.token_environments import PostgreSQLTokenEnvironments
 
 #: How long a day is here, in milliseconds: outcomes are forgotten by the day.
 DAY = 10_000
@@ -67,10 +68,12 @@ class PostgreSQLWorld:
         self.queue = PostgreSQLQueue(self.database, state, self.log.announce, LONGEST)
         self.outcome_log = PostgreSQLOutcomeLog(self.database, state)
         self.feed = PostgreSQLOutcomeFeed(self.database, state.recording)
+        self.tokens = PostgreSQLTokenEnvironments(self.database)
         result(self.clock, self.database.prepare(NODES))
         result(self.clock, self.database.write(lambda connection: _live(connection, self.node, state.incarnation)))
         result(self.clock, self.log.start())
         result(self.clock, self.feed.start())
+        result(self.clock, self.tokens.start())
         result(self.clock, self.queue.start())
 
     def stop(self) -> None:

@@ -26,7 +26,7 @@ class SQLiteWorld:
         self.database = Database(self.path, self.clock, lambda name: InlineWorker(), **self.options)
         self.store = SQLiteStore(self.database, LONGEST)
         self.queue, self.outcome_log, self.log = self.store.queue, self.store.outcomes, self.store.feedback
-        self.feed = self.store.outcome_feed
+        self.feed, self.tokens = self.store.outcome_feed, self.store.tokens
         result(self.clock, self.store.start())
 
     def stop(self) -> None:

@@ -24,6 +24,7 @@ from txapns.daemon.store.postgresql.schema import migrate, pending
 from txapns.daemon.store.postgresql.settings import Settings
 from txapns.daemon.store.postgresql.store import PostgreSQLStore
 from txapns.daemon.store.postgresql.tables import QUEUE
+from txapns.daemon.store.postgresql.token_environments import TOKENS
 from txapns.daemon.store.postgresql.visiting import visiting
 from txapns.daemon.store.postgresql.visitor import Visitor
 from txapns.daemon.store.store import IStore, IVisitedStore, Tables
@@ -31,7 +32,7 @@ from txapns.daemon.store.store import IStore, IVisitedStore, Tables
 __all__ = ["SCHEMAS", "copying", "examined", "make_store", "make_visitor", "migrated", "settings_of", "visiting_tables"]
 
 #: All tables.
-SCHEMAS = (NODES, QUEUE, OUTCOMES, FEEDBACK, AppTable.schema, KeyTable.schema)
+SCHEMAS = (NODES, QUEUE, OUTCOMES, FEEDBACK, TOKENS, AppTable.schema, KeyTable.schema)
 
 
 def settings_of(section: DatabaseSection) -> Settings:

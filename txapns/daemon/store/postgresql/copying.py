@@ -35,6 +35,7 @@ from txapns.daemon.store.copying import (
     QueueRow,
     ReaderRow,
     Reading,
+    TokenRow,
 )
 from txapns.daemon.store.postgresql.acceptance import BLOCK, find_apps, find_flows
 from txapns.daemon.store.postgresql.api_keys import KeyTable
@@ -152,6 +153,11 @@ FROM outcome_entry JOIN queue_app ON queue_app.id = app ORDER BY app, cursor
         "outcome_reader",
         FeedReaderRow._fields,
         "SELECT reader, name, cursor FROM outcome_reader JOIN queue_app ON queue_app.id = app ORDER BY reader, name",
+    ),
+    TokenRow: _Table(
+        "token_environment",
+        TokenRow._fields,
+        "SELECT app, token, kind, until FROM token_environment ORDER BY app, token",
     ),
 }
 

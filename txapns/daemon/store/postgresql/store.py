@@ -24,6 +24,7 @@ from txapns.daemon.store.postgresql.outcomes import PostgreSQLOutcomeLog
 from txapns.daemon.store.postgresql.queue import PostgreSQLQueue
 from txapns.daemon.store.postgresql.schema import Connection
 from txapns.daemon.store.postgresql.state import QueueState
+from txapns.daemon.store.postgresql.token_environments import PostgreSQLTokenEnvironments
 from txapns.daemon.store.store import IStore
 from txapns.daemon.store.workers import IWorker
 
@@ -61,6 +62,7 @@ class PostgreSQLStore:
         self.queue = PostgreSQLQueue(database, self._state, self.feedback.announce, longest)
         self.outcomes = PostgreSQLOutcomeLog(database, self._state)
         self.outcome_feed = PostgreSQLOutcomeFeed(database, self._state.recording)
+        self.tokens = PostgreSQLTokenEnvironments(database)
         self.apps = PostgreSQLAppStore(database)
         self.keys = PostgreSQLKeyStore(database)
         self.cluster.subscribe(self._changed)
@@ -102,6 +104,7 @@ class PostgreSQLStore:
             await self.cluster.start()
             await self.feedback.start()
             await self.outcome_feed.start()
+            await self.tokens.start()
             await self.queue.start()
         except BaseException:
             await self._stop()

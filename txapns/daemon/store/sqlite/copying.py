@@ -28,6 +28,7 @@ from txapns.daemon.store.copying import (
     QueueRow,
     ReaderRow,
     Reading,
+    TokenRow,
 )
 from txapns.daemon.store.sqlite.api_keys import KeyTable
 from txapns.daemon.store.sqlite.apps import AppTable
@@ -36,13 +37,14 @@ from txapns.daemon.store.sqlite.file import DatabaseFile
 from txapns.daemon.store.sqlite.outcome_feed import OUTCOMES
 from txapns.daemon.store.sqlite.schema import prepare
 from txapns.daemon.store.sqlite.tables import QUEUE, array
+from txapns.daemon.store.sqlite.token_environments import TOKENS
 
 __all__ = ["SQLiteCopy", "copying", "migrated"]
 
 _Row = TypeVar("_Row", bound=tuple[Any, ...])
 
 _PATIENCE = 10.0  # seconds to wait for another program that has the file locked
-_SCHEMAS = (QUEUE, OUTCOMES, FEEDBACK, AppTable.schema, KeyTable.schema)
+_SCHEMAS = (QUEUE, OUTCOMES, FEEDBACK, TOKENS, AppTable.schema, KeyTable.schema)
 _DAMAGED = object()  # in place of a text that is not UTF-8: no kind of row takes it
 
 
@@ -154,6 +156,11 @@ FROM outcome_entry JOIN queue_app ON id = app ORDER BY app, cursor
         "outcome_reader",
         "SELECT reader, name, cursor FROM outcome_reader JOIN queue_app ON id = app ORDER BY reader, name",
         "INSERT INTO outcome_reader SELECT ?1, id, ?3 FROM queue_app WHERE name = ?2",
+    ),
+    TokenRow: _Statements(
+        "token_environment",
+        "SELECT app, token, kind, until FROM token_environment ORDER BY app, token",
+        "INSERT INTO token_environment VALUES (?, ?, ?, ?)",
     ),
 }
 

@@ -13,6 +13,7 @@ from txapns.daemon.interfaces import IFeedbackLog
 from txapns.daemon.store.listeners import Listeners
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.schema import Schema, lenient
+from txapns.daemon.store.sqlite.tokens import THESE, packed
 from txapns.daemon.values import FeedbackEntry
 
 __all__ = ["FEEDBACK", "SQLiteFeedbackLog", "forget", "note"]
@@ -63,12 +64,7 @@ _COUNT_APP = "SELECT count(*) FROM (SELECT 1 FROM feedback_token WHERE app = ? A
 _READ_APP = _ROWS + "WHERE app = ? AND cursor > ? ORDER BY cursor LIMIT ?"
 
 # The plus keeps SQLite from reading all dead tokens of the app in the order of their cursors.
-_THESE = """WHERE app = ? AND token IN (
-    SELECT substr(?, json_extract(value, '$[0]'), json_extract(value, '$[1]')) FROM json_each(?)
-) ORDER BY +cursor
-"""
-
-_LOOK_UP = _ROWS + _THESE
+_LOOK_UP = f"{_ROWS} WHERE app = ? AND token IN ({THESE}) ORDER BY +cursor"
 
 _NOTE = """
 INSERT OR IGNORE INTO feedback_token (app, token, reason, timestamp, noted_at)
@@ -79,22 +75,13 @@ FROM json_each(?)
 """
 
 
-def _packed(tokens: Sequence[bytes]) -> tuple[bytes, list[tuple[int, int]]]:
-    """Join tokens into one blob; of each also its position, counted from 1 as SQL does, and its length."""
-    places, position = [], 1
-    for token in tokens:
-        places.append((position, len(token)))
-        position += len(token)
-    return b"".join(tokens), places
-
-
 def note(connection: sqlite3.Connection, dead: Sequence[tuple[str, bytes, str, float]], now: float) -> None:
     """
     Add dead tokens to the log, in a transaction of the caller's.
 
     :param dead: of each the app's name, the token, the reason, and the time at which it died.
     """
-    blob, places = _packed([token for _, token, _, _ in dead])
+    blob, places = packed([token for _, token, _, _ in dead])
     rows = [(*place, app, reason, timestamp) for place, (app, _, reason, timestamp) in zip(places, dead, strict=True)]
     connection.execute(_NOTE, [blob, now, json.dumps(rows)])
 
@@ -165,7 +152,7 @@ class SQLiteFeedbackLog(Listeners):
     def known(self, app: str, tokens: Sequence[bytes]) -> Deferred[Mapping[bytes, FeedbackEntry]]:
         """See :meth:`IFeedbackLog.known`."""
 
-        blob, places = _packed(list(set(tokens)))
+        blob, places = packed(list(set(tokens)))
         arguments = [app, blob, json.dumps(places)]
         return self._database.read(
             lambda connection: {dead.token: dead for dead in _values(connection, _LOOK_UP, arguments)}

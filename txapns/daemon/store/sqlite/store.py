@@ -18,6 +18,7 @@ from txapns.daemon.store.sqlite.outcomes import SQLiteOutcomeLog
 from txapns.daemon.store.sqlite.queue import SQLiteQueue
 from txapns.daemon.store.sqlite.tables import QueueState
 from txapns.daemon.store.sqlite.timeline import Timeline
+from txapns.daemon.store.sqlite.token_environments import SQLiteTokenEnvironments
 from txapns.daemon.store.store import IStore
 from txapns.daemon.store.workers import IWorker
 
@@ -42,6 +43,7 @@ class SQLiteStore:
         self.queue = SQLiteQueue(database, state, self.feedback.announce, longest)
         self.outcomes = SQLiteOutcomeLog(database, state)
         self.outcome_feed = SQLiteOutcomeFeed(database, state.recording)
+        self.tokens = SQLiteTokenEnvironments(database)
         self.apps = SQLiteAppStore(database)
         self.keys = SQLiteKeyStore(database)
         self.cluster = SingleNode(database.clock, node)
@@ -72,6 +74,7 @@ class SQLiteStore:
         try:
             await self.feedback.start()
             await self.outcome_feed.start()
+            await self.tokens.start()
             await self.queue.start()
         except BaseException:
             await self.database.stop()
