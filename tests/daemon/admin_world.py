@@ -146,7 +146,7 @@ class AdminWorld(DispatchWorld):
             webhooks=[self.webhook],
         )
         self.status = StatusPage(self.clock, self.health, self.history, limit)
-        pages = AppPage(self.health, self.history, self.outcome_log, self.log)
+        pages = AppPage(self.health, self.history, self.outcome_log, self.log, self.apps)
         management = Management(self.apps, self.outcome_log, lambda app: self.dispatcher.wake(app))
         self.admin = Admin(self.health, self.metrics, self.status, pages, management, keys)
         limits = attrs.evolve(LIMITS, clients=100)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import attrs
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from tests.daemon.fakes import InlineWorker
 from txapns._network.clocks import wall_clock
+from txapns.credentials import Credential
 from txapns.daemon.errors import Unavailable, UnknownApp
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.interfaces import IApps
@@ -107,6 +109,22 @@ class DictApps:
         app = self.get(name)
         self.put(attrs.evolve(app, pause=None))
         return succeed(app.pause is not None)
+
+    def source(self, name: str) -> Literal["file", "database"]:
+        """Tell where one is kept."""
+        return self._apps[name].source if name in self._apps else "database"
+
+    def now(self) -> datetime:
+        """Tell at what time a certificate has to be valid."""
+        return datetime.now(timezone.utc)
+
+    def read(self, make: Callable[[], Credential]) -> Deferred[Credential]:
+        """Read a credential."""
+        return maybeDeferred(make)
+
+    def rotate(self, name: str, credential: Credential) -> Deferred[None]:
+        """Give one another credential."""
+        return maybeDeferred(lambda: self.put(attrs.evolve(self.get(name), credential=credential)))
 
     def tell(self, *names: str) -> None:
         """Call the listeners."""
@@ -227,6 +245,7 @@ class DispatchWorld:
             "credential": self.simulator.certificate(),
             "topic": self.simulator.topic,
             "limits": Limits(),
+            "source": "database",
             **changes,
         }
         app = App(name, **fields)

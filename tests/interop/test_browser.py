@@ -16,6 +16,7 @@ from tests import PROJECT
 from tests.daemon.fakes import key_of
 from tests.daemon.serve_admin import APPS
 from tests.interop.browser import CHROMIUM, DRIVER, Browser
+from txapns.simulator import Authority
 
 __all__ = ["BrowserTests"]
 
@@ -140,7 +141,7 @@ class BrowserTests(TestCase):
             self.assertIn("not live", browser.text("#link"))
             self.assertGreaterEqual(browser.run("return document.querySelectorAll('#minutes tr').length"), 2)
             hidden = "return getComputedStyle(document.querySelector('{}')).display"
-            for selector in ("#pause", ".ends"):
+            for selector in ("#updating", ".ends"):
                 self.assertEqual(browser.run(hidden.format(selector)), "none")
 
     def test_keyboard(self) -> None:
@@ -154,7 +155,7 @@ class BrowserTests(TestCase):
                 self.assertNotEqual(browser.run(outline), "none", reached[-1])
             expected = [
                 "Skip to content",
-                "Pause",
+                "Stop updating",
                 "As a table",
                 "",
                 "Search",
@@ -166,13 +167,13 @@ class BrowserTests(TestCase):
             self.assertEqual(reached[:5] + sorted(reached[5:9]) + reached[9:], expected)
 
     def test_operated(self) -> None:
-        """The keyboard opens the table, and pauses and resumes the page."""
+        """The keyboard opens the table, stops the updates of the page, and starts them again."""
         with self.browsing() as browser:
             for _ in range(2):
                 browser.press(TAB)
             browser.press(SPACE)
-            self.assertEqual(browser.text("#link"), "paused")
-            self.assertEqual(browser.run("return document.activeElement.getAttribute('aria-pressed')"), "true")
+            self.assertEqual(browser.text("#link"), "not updated")
+            self.assertEqual(browser.run("return document.activeElement.textContent"), "Update live")
             time = browser.text("#time")
             self.daemon.tell("trouble")
             self.daemon.tell("well")
@@ -247,10 +248,12 @@ class BrowserTests(TestCase):
                 browser.press(ENTER)
                 browser.until(lambda: browser.text("h1") == "chess")  # noqa: B023
                 reached = []
-                for _ in range(6):
+                for _ in range(7):
                     browser.press(TAB)
                     reached.append(browser.run("return document.activeElement.textContent"))
-                self.assertEqual(reached, ["Skip to content", "Reload", "All apps", "Pause", "", "Look up"])
+                self.assertEqual(
+                    reached, ["Skip to content", "Reload", "All apps", "Pause", "Another credential", "", "Look up"]
+                )
                 self.assertIn("Bad", browser.text("#failures"))
                 browser.run("document.querySelector('#pause').focus()")
                 browser.press(ENTER)
@@ -269,6 +272,54 @@ class BrowserTests(TestCase):
             finally:
                 browser.close()
         daemon.stop()
+
+    def test_credential(self) -> None:
+        """The keyboard replaces a credential; what cannot be one is refused on a page that leads back."""
+        daemon = Daemon(0, "--keys")
+        for app, width, javascript in (("news", 1280, True), ("chess", 390, False)):
+            browser = Browser(width, javascript=javascript)
+            try:
+                browser.open(daemon.url.replace("//", f"//any:{key_of('boss')}@") + f"/apps/{app}")
+                self.replace_credential(browser, "nonsense")
+                browser.until(lambda: browser.run("return !!document.querySelector('#back')"))  # noqa: B023
+                self.assertIn("changed nothing", browser.text("[role=alert]"))
+                self.assertEqual(browser.run("return document.documentElement.scrollWidth"), width)
+                browser.run("document.querySelector('#back').focus()")
+                browser.press(ENTER)
+                browser.until(lambda: browser.run("return !!document.querySelector('#figures')"))  # noqa: B023
+                self.replace_credential(browser, Authority().p8.decode())
+                browser.until(lambda: "ABC123DEFG" in browser.text("body"))  # noqa: B023
+                self.assertIn("ABC123DEFG (key)", browser.text("#figures"))
+                complaints = [each for each in browser.complaints() if "400 (Bad Request)" not in each]
+                self.assertEqual(complaints, [])
+            finally:
+                browser.close()
+        daemon.stop()
+
+    def replace_credential(self, browser: Browser, pasted: str) -> None:
+        """Fill in and submit the form with another credential."""
+        browser.run("document.querySelector('#manage summary').focus()")
+        browser.press(ENTER)
+        names = []
+        for field, letters in (("file", ""), ("pasted", ""), ("key_id", "ABC123DEFG"), ("team_id", "DEF123GHIJ")):
+            browser.press(TAB)
+            self.assertEqual(browser.run("return document.activeElement.id"), field)
+            names.append(browser.label(f"#{field}"))
+            for letter in letters:
+                browser.press(letter)
+        self.assertEqual(
+            names,
+            [
+                "File: a .p8, PEM or PKCS#12",
+                "Or what is in it: a .p8 or PEM",
+                "Key ID, for a .p8",
+                "Team ID, for a .p8",
+            ],
+        )
+        browser.run(f"document.querySelector('#pasted').value = {json.dumps(pasted)}")
+        width = "return document.documentElement.scrollWidth - innerWidth"
+        self.assertEqual(browser.run(width), 0)
+        browser.press(ENTER)
 
     def test_nodes(self) -> None:
         """The page of a node among others says so, keeps the table of them up to date, and warns of differences."""

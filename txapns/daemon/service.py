@@ -150,7 +150,7 @@ class DaemonService(Service):
 
     def _face_dependencies(self) -> FaceDependencies:
         keys = self.keys if self._configuration.admin.keys else None
-        pages = AppPage(self._health, self._history, self.store.outcomes, self.store.feedback)
+        pages = AppPage(self._health, self._history, self.store.outcomes, self.store.feedback, self.apps)
         management = Management(self.apps, self.store.outcomes, self.dispatcher.wake)
         return FaceDependencies(
             self.intake,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
@@ -11,6 +11,7 @@ from zope.interface.verify import verifyObject
 
 from tests.daemon.admin_world import AdminWorld, Nodes
 from tests.daemon.fakes import Keys, Response, key_of
+from tests.daemon.operations.test_forms import multipart
 from txapns._serving.http import IApplication
 from txapns.daemon.values import Caller, Limits, State
 from txapns.simulator import Response as Answered
@@ -194,7 +195,7 @@ class FormTests(SynchronousTestCase):
         fields = {"Origin": "http://gateway", "Content-Type": "application/x-www-form-urlencoded"}
         fields |= {name.replace("_", "-"): value for name, value in headers.items()}
         given = {name: value for name, value in fields.items() if value}
-        return self.world.connect().request("POST", f"/apps/{app}", form.encode(), key=key, headers=given)
+        return self.world.connect().request("POST", f"/apps/{app}", form.encode("latin-1"), key=key, headers=given)
 
     def test_pause(self) -> None:
         """Who may manage pauses and resumes; that is logged with the caller, and the page then shows it at once."""
@@ -241,6 +242,9 @@ class FormTests(SynchronousTestCase):
             (400, "boss", "action", {}),
             (400, "boss", "action=explode", {}),
             (413, "boss", "action=pause&x=" + 2000 * "x", {}),
+            (413, "boss", 140_000 * "x", {}),
+            (413, "cleaner", 2000 * "x", {}),
+            (401, None, 2000 * "x", {}),
         ):
             self.assertEqual(self.submit(form, key, **headers).status, status, (form, headers))
         self.assertEqual(self.submit("action=pause", app="nobody").status, 404)
@@ -248,6 +252,70 @@ class FormTests(SynchronousTestCase):
         self.world = AdminWorld()
         self.addCleanup(self.world.close)
         self.assertEqual(self.submit("action=pause", None).status, 403)
+
+    def test_unannounced(self) -> None:
+        """Who may not manage announces the length of a form."""
+        for key, status in (("cleaner", b"413"), ("boss", b"303")):
+            connection = self.world.connect()
+            head = f"POST /apps/chess HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {key_of(key)}\r\n"
+            head += "Origin: http://gateway\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+            connection.write(f"{head}Transfer-Encoding: chunked\r\n\r\nc\r\naction=pause\r\n0\r\n\r\n".encode())
+            self.world.advance(1.0)
+            self.assertEqual(connection.transport.value().split()[1], status)
+
+    def test_refused_to_people(self) -> None:
+        """A browser is told on a page what was wrong, and led back; nothing that was sent is in it."""
+        for status, key, form, app, texts in (
+            (400, "boss", "action=purge", "chess", ("sure: say that you are sure", 'href="chess"')),
+            (403, "cleaner", "action=pause", "chess", ("a key that may manage apps", 'href="chess"')),
+            (404, "boss", "action=pause&x=hush", "nobody", ("there is no app nobody", 'href="../"')),
+            (401, None, "action=pause", "chess", ("a key is required",)),
+        ):
+            answer = self.submit(form, key, app=app, Accept="text/html,*/*;q=0.8")
+            self.assertEqual((answer.status, answer.headers["content-type"]), (status, "text/html; charset=utf-8"))
+            self.assertIn("default-src 'none'", answer.headers["content-security-policy"])
+            for text in ("The daemon refused this, and changed nothing", *texts):
+                self.assertIn(text, answer.body.decode())
+            self.assertNotIn(b"hush", answer.body)
+            self.assertEqual("www-authenticate" in answer.headers, status == 401)
+
+    def test_rotate(self) -> None:
+        """Who may manage gives the app another credential, pasted or in a file; that is shown and logged."""
+        lines = capture_events(self)
+        pem, p8 = self.world.simulator.authority.client_pem(), self.world.simulator.authority.p8
+        key = {"action": b"rotate", "file": b"", "pasted": p8.replace(b"\n", b"\r\n"), "key_id": b"ABC123DEFG"}
+        forms = ({"action": b"rotate", "file": pem}, {**key, "team_id": b"DEF123GHIJ"})
+        for form, shown in zip(forms, (b"certificate", b"ABC123DEFG (key)"), strict=True):
+            self.assertEqual(self.upload(form).status, 303)
+            page = self.world.connect().request("GET", "/apps/chess", key="boss").body
+            self.assertIn(shown, page)
+            self.assertNotIn(b"PRIVATE", page)
+        self.assertEqual(lines(), 2 * ["boss replaced the credential of the app chess"])
+
+    def test_not_rotated(self) -> None:
+        """Others cannot, nor can anybody with a credential that is none, or where the configuration has the app."""
+        before = self.world.apps.get("chess").credential
+        pem = self.world.simulator.authority.client_pem()
+        for status, key, form in (
+            (415, "cleaner", {"action": b"rotate", "file": b"x"}),
+            (413, "cleaner", {"action": b"rotate", "file": pem}),
+            (401, None, {"action": b"rotate", "file": pem}),
+            (400, "boss", {"action": b"rotate", "file": b"", "pasted": b" "}),
+            (400, "boss", {"action": b"rotate", "file": b"nonsense"}),
+            (400, "boss", {"action": b"rotate", "file": 70_000 * b"x"}),
+            (400, "boss", {f"field{number}": b"" for number in range(20)}),
+        ):
+            self.assertEqual(self.upload(form, key).status, status, form)
+        self.assertIs(self.world.apps.get("chess").credential, before)
+        self.world.add_app("chess", source="file")
+        page = self.world.connect().request("GET", "/apps/chess", key="boss").body
+        self.assertIn(b"is in the configuration: replace its file", page)
+        self.assertNotIn(b"Another credential", page)
+
+    def upload(self, form: Mapping[str, bytes], key: str | None = "boss") -> Response:
+        """Submit a form with a file, as a browser does."""
+        kind, body = multipart(form)
+        return self.submit(body.decode("latin-1"), key, Content_Type=kind, Accept="text/html")
 
     def test_buttons(self) -> None:
         """Only who may manage has buttons; who may look looks up."""

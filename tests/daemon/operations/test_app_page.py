@@ -22,7 +22,7 @@ class AppPageTests(SynchronousTestCase):
         self.world = AdminWorld(delay=0.03)
         self.addCleanup(self.world.close)
         world = self.world
-        self.pages = AppPage(world.health, world.history, world.outcome_log, world.log)
+        self.pages = AppPage(world.health, world.history, world.outcome_log, world.log, world.apps)
 
     def page(self, app: str = "chess", what: str | None = None) -> str:
         """Fetch the page."""

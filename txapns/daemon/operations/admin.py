@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from importlib.resources import files
-from urllib.parse import parse_qsl, quote, unquote
+from urllib.parse import quote, unquote
 
 import attrs
 import msgspec
@@ -34,10 +34,11 @@ from txapns._serving.http import Answer, IApplication, Request
 from txapns._serving.limits import ConnectionLimits
 from txapns._serving.pages import FORMS
 from txapns.daemon.config.sections import NAME
-from txapns.daemon.errors import Malformed, NotAllowed, NotAuthenticated, RequestRefused, UnsupportedMediaType
+from txapns.daemon.errors import NotAllowed, NotAuthenticated, RequestRefused, TooLarge
 from txapns.daemon.interfaces import IKeys
 from txapns.daemon.operations.app_list import Query
 from txapns.daemon.operations.app_page import AppPage
+from txapns.daemon.operations.forms import MOST, MOST_UPLOADED, read_form, refusal_page, text
 from txapns.daemon.operations.health import HealthCheck, Readiness
 from txapns.daemon.operations.management import Management
 from txapns.daemon.operations.metrics import CONTENT_TYPE, DaemonMetrics
@@ -46,8 +47,10 @@ from txapns.daemon.values import Caller
 
 __all__ = ["LIMITS", "Admin"]
 
-#: The limits of the admin endpoint, whose requests have no bodies but short forms.
-LIMITS = ConnectionLimits(body=1_024, head=16_384, clients=200, unauthenticated=100, idle=60.0, request=10.0, last=True)
+#: The limits of the admin endpoint, whose requests have no bodies but forms.
+LIMITS = ConnectionLimits(
+    body=MOST_UPLOADED, head=16_384, clients=200, unauthenticated=100, idle=60.0, request=10.0, last=True
+)
 
 _HTML = b"text/html; charset=utf-8"
 _EVENTS = b"text/event-stream"
@@ -75,6 +78,11 @@ class _Access:
 
     caller: Caller | None = None
     refusal: RequestRefused | None = None
+
+    @property
+    def manages(self) -> bool:
+        """Whether it may change something."""
+        return self.caller is not None and self.caller.manage
 
 
 @implementer(IApplication)
@@ -114,12 +122,20 @@ class Admin:
     # IApplication
 
     def begun(self, request: Request) -> Answer | None:
-        """Check the key; whether it is needed depends on the path, see :meth:`received`."""
+        """
+        Check the key; whether it is needed depends on the path, see :meth:`received`.
+
+        Only who may manage apps sends more than a short form.
+        """
         try:
-            request.context = _Access(self._caller(request))
+            access = _Access(self._caller(request))
         except RequestRefused as refusal:
-            request.context = _Access(refusal=refusal)
-        return None
+            access = _Access(refusal=refusal)
+        request.context = access
+        most = MOST_UPLOADED if access.manages else MOST
+        if _length(request) <= most:
+            return None
+        return _refused(access.refusal or TooLarge(f"the form is longer than {most} bytes"))
 
     def received(self, request: Request) -> Answer | Deferred[Answer]:
         """Answer a request."""
@@ -135,10 +151,10 @@ class Admin:
             methods = b", ".join(allowed)
             wrong = self.fault(405, f"allowed here: {methods.decode()}")
             return attrs.evolve(wrong, headers=(*FORMS, (b"Allow", methods)))
-        if refusal is not None and request.path not in (b"/healthz", b"/readyz"):
-            return _refused(refusal)
         if app is not None:
             return Deferred.fromCoroutine(self._app(request, app))
+        if refusal is not None and request.path not in (b"/healthz", b"/readyz"):
+            return _refused(refusal)
         return self._files[request.path] if route is None else route(request)
 
     def fault(self, status: int, message: str) -> Answer:
@@ -162,22 +178,27 @@ class Admin:
         return Deferred()  # never fires: the subscribers write the response
 
     async def _app(self, request: Request, app: str) -> Answer:
-        """Answer with the page of an app, or do what it asks for."""
-        caller = request.context.caller
-        manage = caller is not None and caller.manage
+        """Answer with the page of an app, or do what its form asks for; people get a page, whatever comes of it."""
         try:
-            form = _form(request) if request.method == b"POST" else {}
-            action = form.get("action", "look")
-            if action == "look":
-                return _answer(200, await self._pages.html(app, manage=manage, what=form.get("what")), _HTML)
-            if not manage:
-                raise NotAllowed("this needs a key that may manage apps")
-            if action == "purge" and form.get("sure") != "yes":
-                raise Malformed("say that you are sure", path="sure")
-            await self._pages.check(app)
-            await self._management.perform(action, app, caller)
+            return await self._asked(request, app)
         except RequestRefused as refusal:
-            return _refused(refusal)
+            if b"text/html" not in (request.single(b"Accept") or b""):
+                return _refused(refusal)
+            return attrs.evolve(_refused(refusal), body=await refusal_page(refusal, app), kind=_HTML)
+
+    async def _asked(self, request: Request, app: str) -> Answer:
+        access = request.context
+        if access.refusal is not None:
+            raise access.refusal
+        form = read_form(request, uploads=access.manages) if request.method == b"POST" else {}
+        action = text(form, "action") or "look"
+        if action == "look":
+            what = text(form, "what") if form else None
+            return _answer(200, await self._pages.html(app, manage=access.manages, what=what), _HTML)
+        if not access.manages:
+            raise NotAllowed("this needs a key that may manage apps")
+        await self._pages.check(app)
+        await self._management.perform(action, app, access.caller, form)
         self._health.expire()
         return _answer(303, b"", _HTML, ((b"Location", quote(app).encode()),))
 
@@ -217,18 +238,12 @@ def _app_of(path: bytes) -> str | None:
     return name if NAME.fullmatch(name) else None
 
 
-def _form(request: Request) -> dict[str, str]:
-    """Read the form that our own page has sent."""
-    # Browsers send at least one of these with a form. The server has refused those that are for another site.
-    if not request.texts(b"Origin") and not request.texts(b"Sec-Fetch-Site"):
-        raise NotAllowed("a form must come from a page of this daemon")
-    kind = (request.single(b"Content-Type") or b"").partition(b";")[0].strip().lower()
-    if kind != b"application/x-www-form-urlencoded":
-        raise UnsupportedMediaType("send a form: application/x-www-form-urlencoded")
-    try:
-        return dict(parse_qsl(request.body.decode("ascii"), strict_parsing=True, max_num_fields=10))
-    except ValueError:
-        raise Malformed("the form cannot be read") from None
+def _length(request: Request) -> int:
+    """Tell how long the body of a request is, as announced; one that does not say so may be of any length."""
+    if request.texts(b"Transfer-Encoding"):
+        return MOST_UPLOADED
+    length = request.single(b"Content-Length") or b"0"
+    return int(length) if len(length) < 10 and length.isdigit() else MOST_UPLOADED + 1
 
 
 def _query(request: Request) -> Query:

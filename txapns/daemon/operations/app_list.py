@@ -23,7 +23,7 @@ from txapns.daemon.operations.health import AppOverview
 from txapns.daemon.operations.slices import in_slices
 from txapns.gateway import Gateway
 
-__all__ = ["COLUMNS", "PAGE", "AppDigest", "Found", "Query", "app_row", "digest_of"]
+__all__ = ["COLUMNS", "CREDENTIAL", "PAGE", "AppDigest", "Found", "Query", "app_row", "digest_of"]
 
 #: How many apps a page shows.
 PAGE = 50
@@ -41,6 +41,8 @@ COLUMNS = (
     "Rejected#",
     "Dead letters#",
 )
+#: Which of them says which credential an app has.
+CREDENTIAL = COLUMNS.index("Credential")
 
 _SLICE = 1_000
 _MOST_PROBLEMS = 10

@@ -20,11 +20,12 @@ from twisted.web.template import Element, Tag, XMLString, flattenString, rendere
 from txapns import reasons
 from txapns.daemon.errors import UnknownApp
 from txapns.daemon.interfaces import IFeedbackLog, IOutcomeLog
-from txapns.daemon.operations.app_list import COLUMNS, app_row
+from txapns.daemon.operations.app_actions import actions
+from txapns.daemon.operations.app_list import COLUMNS, CREDENTIAL, app_row
 from txapns.daemon.operations.cells import clock_time, number
 from txapns.daemon.operations.health import AppOverview, Condition, HealthCheck
 from txapns.daemon.operations.history import FailedNotification, History
-from txapns.daemon.operations.management import MOST
+from txapns.daemon.operations.management import IManagedApps
 from txapns.daemon.values import FeedbackEntry, Outcome, State
 from txapns.errors import redact
 
@@ -49,8 +50,16 @@ class AppPage:
     :param history: the last 15 minutes.
     """
 
-    def __init__(self, health: HealthCheck, history: History, outcomes: IOutcomeLog, feedback: IFeedbackLog) -> None:
+    def __init__(
+        self,
+        health: HealthCheck,
+        history: History,
+        outcomes: IOutcomeLog,
+        feedback: IFeedbackLog,
+        apps: IManagedApps,
+    ) -> None:
         self._health = health
+        self._apps = apps
         self._history = history
         self._outcomes = outcomes
         self._feedback = feedback
@@ -66,7 +75,9 @@ class AppPage:
         """
         app, now = await self._overview(name)
         found = None if what is None else await self._look(name, what.strip())
-        return b"<!DOCTYPE html>\n" + await _flat(_Page(app, self._history, now, manage, found))
+        rotates = self._apps.source(name) == "database"
+        page = _Page(app, self._history, now, manage=manage, rotates=rotates, found=found)
+        return b"<!DOCTYPE html>\n" + await _flat(page)
 
     async def check(self, name: str) -> None:
         """Raise :exc:`UnknownApp` if there is no page of an app."""
@@ -130,12 +141,15 @@ class _Page(Element):
 
     loader = XMLString((_STATIC / "app.xml").read_bytes())
 
-    def __init__(self, app: AppOverview, history: History, now: float, manage: bool, found: str | None) -> None:
+    def __init__(
+        self, app: AppOverview, history: History, now: float, *, manage: bool, rotates: bool, found: str | None
+    ) -> None:
         super().__init__()
         self._app = app
         self._history = history
         self._now = now
         self._manage = manage
+        self._rotates = rotates
         self._found = found
 
     @renderer
@@ -155,7 +169,7 @@ class _Page(Element):
                 tags.strong(state.text), tags.p(advice, class_="advice") if advice else "", class_=f"state {state.kind}"
             ),
             figures=[tags.div(tags.dt(label), tags.dd(text, class_=kind)) for label, text, kind in facts],
-            actions=_actions(app) if self._manage else "",
+            actions=actions(app, row[CREDENTIAL], rotates=self._rotates) if self._manage else "",
             found="" if self._found is None else tags.p(self._found, class_="found", role="status", id="found"),
             failures=_failures(self._history.failures(app.name)),
         )
@@ -163,28 +177,6 @@ class _Page(Element):
 
 def _with(text: str, note: str) -> str:
     return f"{text} ({note})" if note else text
-
-
-def _actions(app: AppOverview) -> Tag:
-    """Make the buttons."""
-    paused = app.condition == "paused"
-    forms = [_form("resume", "Resume") if paused else _form("pause", "Pause")]
-    if app.dead:
-        forms += [_form("retry", "Retry dead letters"), _form("purge", "Purge dead letters", "I am sure")]
-        forms += [tags.p(f"At most {number(MOST)} at a time, the oldest first.", class_="muted")]
-    heading = tags.h2("Manage", id="manage-title")
-    section = tags.section(heading, tags.div(forms, class_="actions"), id="manage")
-    section.attributes["aria-labelledby"] = "manage-title"
-    return section
-
-
-def _form(action: str, label: str, sure: str = "") -> Tag:
-    hidden = tags.input(type="hidden", name="action", value=action)
-    button = tags.button(label, type="submit", id=action)
-    if not sure:
-        return tags.form(hidden, button, method="post", action="")
-    box = tags.input(type="checkbox", name="sure", value="yes", required="required")
-    return tags.form(hidden, tags.label(box, sure), " ", button, method="post", action="")
 
 
 _HEADS = ("Time", "Device token", "State", "Answer", "What it means")

@@ -9,7 +9,8 @@
   const SVG = "http://www.w3.org/2000/svg";
   const place = (id) => document.getElementById(id);
   const link = place("link");
-  const pause = place("pause");
+  const button = place("updating");
+  let stopped = false;
   let source = null;
   let timer = null;
 
@@ -174,20 +175,20 @@
     };
   }
 
-  pause.addEventListener("click", () => {
-    const paused = pause.getAttribute("aria-pressed") !== "true";
-    pause.setAttribute("aria-pressed", String(paused));
-    if (paused) {
+  button.addEventListener("click", () => {
+    stopped = !stopped;
+    setText(button, stopped ? "Update live" : "Stop updating");
+    if (stopped) {
       disconnect();
       setClass(link, "muted");
-      setText(link, "paused");
+      setText(link, "not updated");
     } else {
       setText(link, "connecting");
       connect();
     }
   });
 
-  pause.hidden = false;
+  button.hidden = false;
   setText(link, "connecting");
   connect();
 })();
