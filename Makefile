@@ -4,6 +4,8 @@
 # To run some of the tests:                      make TESTS=tests/wire test
 # To run the tests fewer times than ten:         make RUNS=3 flaky
 # To look for what one parser cannot take:       make SECONDS=600 PARSERS=certificates fuzz
+# To measure some rows, in fewer rounds:         make ROWS="keywords idle" ROUNDS=3 bench
+# To write the figures into the documentation:   make DOCS=docs bench
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -54,6 +56,11 @@ test-postgresql: $(DEV) ## run the tests of the store on PostgreSQL on the versi
 
 cluster: $(DEV) ## kill daemons and servers of a cluster while it sends, in network namespaces where root can make them
 	tools/in-namespaces $(BIN)/python -m pytest -m cluster tests/cluster
+
+bench: $(DEV) ## measure all that has a goal, in about a quarter of an hour: each row with pass or fail
+	@mkdir -p $(BENCH)
+	$(BIN)/python benchmarks/goals.py --rounds $(or $(ROUNDS),5) $(and $(ROWS),--rows $(ROWS)) --json $(BENCH)/goals.json \
+		--docs $(or $(DOCS),$(BENCH))
 
 peers: $(VENV)/installed-bench $(BENCH)/aioapns/installed $(BENCH)/aapns/installed $(BENCH)/node/installed ## install what benchmarks/http2.py compares with
 
@@ -120,4 +127,4 @@ $(BENCH)/node/installed: benchmarks/peers/package.json benchmarks/peers/package-
 	if command -v npm >/dev/null; then \
 		npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --loglevel=error && touch $@; fi
 
-.PHONY: help venv demo inbox test campaigns test-all flaky fuzz interop test-postgresql cluster peers lint container packaging clean
+.PHONY: help venv demo inbox test campaigns test-all flaky fuzz interop test-postgresql cluster bench peers lint container packaging clean

@@ -64,11 +64,18 @@ class PostgreSQLOutcomes:
     def mark(self) -> None:
         """Count nothing that is in the database now."""
         self._database.execute("CHECKPOINT")  # or one run would write the pages of another
-        [(self._first,)] = self._database.execute("SELECT max(settled_at) FROM outcome")
+        [(self._first,)] = self._database.execute("SELECT coalesce(max(settled_at), 0) FROM outcome")
 
     def pending(self) -> bool:
         """Tell whether something is not settled."""
         return bool(self._database.execute("SELECT 1 FROM queue LIMIT 1").fetchone())
+
+    def accepted(self) -> int:
+        """Count those that Apple accepted."""
+        [(count,)] = self._database.execute(
+            "SELECT count(*) FROM outcome WHERE state = 1 AND settled_at > %s", [self._first]
+        )
+        return int(count)
 
     def rows(self) -> list[tuple[int, int, int]]:
         """Return when each was settled and when accepted, in ms, and its state, by the time when it was settled."""

@@ -149,6 +149,9 @@ class Outcomes(Protocol):
     def pending(self) -> bool:
         """Tell whether something is not settled."""
 
+    def accepted(self) -> int:
+        """Count those that Apple accepted."""
+
     def rows(self) -> list[tuple[int, int, int]]:
         """Return when each was settled and when accepted, in ms, and its state, by the time when it was settled."""
 
@@ -172,11 +175,18 @@ class SQLiteOutcomes:
 
     def mark(self) -> None:
         """See :class:`Outcomes`."""
-        [(self._first,)] = self.database.execute("SELECT max(number) FROM queue_delivery")
+        [(self._first,)] = self.database.execute("SELECT coalesce(max(number), 0) FROM queue_delivery")
 
     def pending(self) -> bool:
         """See :class:`Outcomes`."""
         return bool(self.database.execute("SELECT 1 FROM queue_delivery WHERE state = 0 LIMIT 1").fetchone())
+
+    def accepted(self) -> int:
+        """See :class:`Outcomes`."""
+        [(count,)] = self.database.execute(
+            "SELECT count(*) FROM queue_delivery WHERE state = 1 AND number > ?", [self._first]
+        )
+        return int(count)
 
     def rows(self) -> list[tuple[int, int, int]]:
         """See :class:`Outcomes`."""
@@ -315,6 +325,13 @@ def add_key(config: Path) -> str:
 @contextmanager
 def serve(config: Path, program: list[str] = TXAPNS) -> Iterator[tuple[int, str]]:
     """Run a process with a configuration; returns its number, and the address of its HTTP API."""
+    with serve_faces(config, program) as (process, addresses):
+        yield process, addresses["intake.native"]
+
+
+@contextmanager
+def serve_faces(config: Path, program: list[str] = TXAPNS) -> Iterator[tuple[int, dict[str, str]]]:
+    """Run a process with a configuration; returns its number, and the address of each of its listeners."""
     command = [*program, "serve", "--config", str(config)]
     log = config.with_suffix(".log")
     with log.open("w") as lines, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=lines, text=True) as process:
@@ -322,8 +339,7 @@ def serve(config: Path, program: list[str] = TXAPNS) -> Iterator[tuple[int, str]
             line = process.stdout.readline()
             if not line:
                 raise SystemExit(log.read_text())
-            [address] = json.loads(line)["addresses"]["intake.native"]
-            yield process.pid, address
+            yield process.pid, {name: each for name, [each] in json.loads(line)["addresses"].items() if each}
         finally:
             process.terminate()
 

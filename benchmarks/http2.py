@@ -205,9 +205,9 @@ def run_process(command: list[str], environment: dict[str, str] | None = None) -
         return printed.read(), cpu, peak / 1024
 
 
-def run_script(command: list[str], server: Server, count: int) -> Figures:
-    """Run a script of ``peers/``."""
-    task = json.dumps(server.task(count, count // 10))
+def run_script(command: list[str], server: Server, count: int, way: str = "send") -> Figures:
+    """Run a script of ``peers/``, which may have several ways to send."""
+    task = json.dumps({**server.task(count, count // 10), "way": way})
     node_path = {"NODE_PATH": str(ENVIRONMENT / "node/node_modules")}
     printed, _, peak = run_process([*command, task], node_path)
     found = json.loads(printed)

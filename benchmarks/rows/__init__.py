@@ -1,0 +1,1 @@
+"""The rows of ``benchmarks/goals.py``: what is measured together is an experiment."""
