@@ -148,7 +148,11 @@ class IConnectionEvents(Interface):
 
 
 class IWork(Interface):
-    """A source of deliveries, from which the pool takes what its connections have room for."""
+    """
+    A source of deliveries, from which the pool takes what its connections have room for.
+
+    When there was nothing to take, and there is again, it says so by ``Pool.resume``.
+    """
 
     available = Attribute("Whether there may be something to take now: a ``bool``.")
     exhausted = Attribute("Whether there will never be anything to take again: a ``bool``.")

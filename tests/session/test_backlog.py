@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from txapns import Notification
-from txapns._session.backlog import MAX_POSTPONED
-from txapns.errors import OutcomeUnknown
-from txapns.interfaces import IMetrics
+from txapns._session.backlog import MAX_POSTPONED, Backlog
+from txapns.delivery import Delivery
+from txapns.errors import APNSError, OutcomeUnknown
+from txapns.interfaces import IMetrics, IWork
 from txapns.simulator import Authority, Response
 from txapns.simulator.http2 import ProviderAPIServer
 from txapns.testing import MemorySimulator
@@ -49,6 +51,76 @@ class Counter:
     def unanswered(self, uncertain: bool) -> None:
         """One had no answer."""
         self.seen.append(("unanswered", uncertain))
+
+
+@implementer(IWork)
+class Work:
+    """A batch that never ends, and counts how often it is asked."""
+
+    exhausted = False
+
+    def __init__(self) -> None:
+        self.ready = False
+        self.asked = 0
+
+    @property
+    def available(self) -> bool:
+        """Whether it has something."""
+        self.asked += 1
+        return self.ready
+
+    def take(self, count: int, size: int) -> list[Delivery]:
+        """It had something without a token."""
+        self.asked += 1
+        self.ready = False
+        return []
+
+    def give_up(self, error: APNSError) -> Deferred[None]:
+        """It ends at once."""
+        self.exhausted = True
+        return succeed(None)
+
+
+class WaitingTests(SynchronousTestCase):
+    """Batches that have nothing to send for now."""
+
+    def setUp(self) -> None:
+        """Very many wait."""
+        self.backlog = Backlog(Clock(), 0, lambda: None, lambda delivery, rejection: None)
+        self.works = [Work() for _ in range(3_000)]
+        verifyObject(IWork, self.works[0])
+        for work in self.works:
+            self.backlog.add(work)
+
+    def asked(self) -> int:
+        """How often they were asked since the last time."""
+        asked = sum(work.asked for work in self.works)
+        for work in self.works:
+            work.asked = 0
+        return asked
+
+    def test_not_asked(self) -> None:
+        """However many wait, only one that has something again is asked."""
+        self.asked()
+        for work in self.works[:100]:
+            self.assertFalse(self.backlog.available)
+            work.ready = True
+            self.backlog.resume(work)
+            self.assertTrue(self.backlog.available)
+            self.backlog.take(1_000, 65_535)
+        self.assertFalse(self.backlog.available)
+        self.assertLessEqual(self.asked(), 300)
+
+    def test_ended(self) -> None:
+        """One that was withdrawn does not come back, and those that wait are given up like the others."""
+        work = self.works.pop()
+        self.backlog.withdraw(work, APNSError("stop"))
+        self.backlog.resume(work)
+        self.assertFalse(self.backlog.available)
+        self.assertTrue(self.backlog)
+        self.successResultOf(self.backlog.give_up(APNSError("stop")))
+        self.assertEqual((all(each.exhausted for each in self.works), work.exhausted), (True, False))
+        self.assertFalse(self.backlog)
 
 
 class RetryTests(SynchronousTestCase):

@@ -5,7 +5,9 @@ There are three kinds:
 
 - *deliveries* go out first, in order: those of ``send_one``, and before them what came back unprocessed;
 - *works*, the batches, are asked for deliveries only when a connection has room, and take turns; those that are to
-  go first take turns among themselves before the others, and once there was one, some room is kept free for the next;
+  go first take turns among themselves before the others, and once there was one, some room is kept free for the next.
+  A batch without anything to take, whose async iterable has yet to yield, is kept apart until it says otherwise, so
+  that it costs the others nothing;
 - *postponed* deliveries were rejected with an answer that asks to wait (429 or 5xx, or the status 1 or 255 of the
   binary protocol). Each waits for its time, longer with each rejection, and then joins the deliveries at the end.
   While very many are postponed, nothing more is taken from the batches, so that their number is bounded as well.
@@ -14,7 +16,7 @@ There are three kinds:
 from __future__ import annotations
 
 import heapq
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
 from itertools import count
 from typing import cast
@@ -63,9 +65,10 @@ class Backlog:
         # In the order in which they go out. A dictionary, since any of them may be removed: cancelling ten thousand
         # must not search all of them ten thousand times.
         self._deliveries: OrderedDict[Delivery, None] = OrderedDict()
-        self._first: deque[IWork] = deque()
+        self._first: OrderedDict[IWork, None] = OrderedDict()
         self.keeps = False
-        self._works: deque[IWork] = deque()
+        self._works: OrderedDict[IWork, None] = OrderedDict()
+        self._waiting: dict[IWork, bool] = {}  # those without anything to take, and whether they go first
         # The rejection of each postponed delivery, and a heap of their times; the heap may contain removed ones.
         self._postponed: dict[Delivery, Rejection] = {}
         self._times: list[tuple[float, int, Delivery]] = []
@@ -79,7 +82,7 @@ class Backlog:
 
     def __bool__(self) -> bool:
         """Whether anything waits, or may come from a batch."""
-        return bool(self._deliveries or self._first or self._works or self._postponed)
+        return bool(self._deliveries or self._first or self._works or self._waiting or self._postponed)
 
     @property
     def crowded(self) -> bool:
@@ -89,14 +92,12 @@ class Backlog:
     @property
     def pressing(self) -> bool:
         """Whether there is something that goes before the batches."""
-        return bool(self._deliveries) or any(work.available for work in self._first)
+        return bool(self._deliveries or self._first)
 
     @property
     def available(self) -> bool:
         """Whether there is something to hand to a connection now."""
-        return bool(self._deliveries) or (
-            self._accessible and any(work.available for work in (*self._first, *self._works))
-        )
+        return bool(self._deliveries) or (self._accessible and bool(self._first or self._works))
 
     @property
     def _accessible(self) -> bool:
@@ -115,8 +116,19 @@ class Backlog:
 
     def add(self, work: IWork, first: bool = False) -> None:
         """Add a batch after the others, or after those that go first."""
-        (self._first if first else self._works).append(work)
         self.keeps = self.keeps or first
+        self._add(work, first)
+
+    def _add(self, work: IWork, first: bool) -> None:
+        self._waiting[work] = first
+        if work.available:
+            self.resume(work)
+
+    def resume(self, work: IWork) -> None:
+        """A batch has something to take again."""
+        if work in self._waiting:
+            first = self._waiting.pop(work)
+            (self._first if first else self._works)[work] = None
 
     def postpone(self, delivery: Delivery, rejection: Rejection) -> bool:
         """
@@ -157,21 +169,21 @@ class Backlog:
                 size = self._take(works, taken, most, size)
         return taken
 
-    def _take(self, works: deque[IWork], taken: list[Delivery], count: int, size: int) -> int:
+    def _take(self, works: OrderedDict[IWork, None], taken: list[Delivery], count: int, size: int) -> int:
         """Take from batches, which take turns; returns how many bytes are left."""
         for _ in range(len(works)):
             # Taking may complete a batch, and the caller may then close the client, so that no batch is left.
             if len(taken) >= count or size <= 0 or not works:
                 break
-            work = works[0]
+            work = next(iter(works))
             more = work.take(count - len(taken), size)
             taken.extend(more)
             if len(works) > 1 or works is self._first:
                 size -= sum(len(delivery.notification.body) for delivery in more)
-            if works and works[0] is work:
-                works.rotate(-1)
-                if work.exhausted:
-                    works.pop()
+            if work in works:
+                del works[work]
+                if not work.exhausted:
+                    self._add(work, works is self._first)
         return size
 
     def remove(self, delivery: Delivery) -> bool:
@@ -184,9 +196,8 @@ class Backlog:
 
     def withdraw(self, sending: object, error: APNSError) -> None:
         """Take nothing more from a batch, and report what still waits from it."""
-        for works in (self._first, self._works):
-            if sending in works:
-                works.remove(cast(IWork, sending))
+        for works in (self._first, self._works, self._waiting):
+            works.pop(cast(IWork, sending), None)
         self._end([delivery for delivery in self._deliveries if delivery.outcomes is sending], error)
         self._reject([delivery for delivery in self._postponed if delivery.outcomes is sending])
 
@@ -196,9 +207,10 @@ class Backlog:
 
         :returns: a ``Deferred`` that fires when all the batches have ended.
         """
-        works = [*self._first, *self._works]
+        works = [*self._first, *self._works, *self._waiting]
         self._first.clear()
         self._works.clear()
+        self._waiting.clear()
         self._end(list(self._deliveries), error)
         self._reject(list(self._postponed))
         return gatherResults([work.give_up(error) for work in works])

@@ -260,7 +260,7 @@ class Sending(_Listener):
         if self.exhausted:
             return
         if self.ended is None:
-            self._pool.feed()
+            self._pool.resume(self)
         else:
             self._drain()
 

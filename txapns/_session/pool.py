@@ -161,6 +161,11 @@ class Pool:
             self._backlog.add(work, first)
             self.feed()
 
+    def resume(self, work: IWork) -> None:
+        """A batch that was added has something to take again."""
+        self._backlog.resume(work)
+        self.feed()
+
     def withdraw(self, sending: object, error: APNSError) -> None:
         """Take nothing more from a batch, and report what still waits from it."""
         self._backlog.withdraw(sending, error)
