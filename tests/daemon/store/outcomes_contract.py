@@ -69,6 +69,20 @@ class OutcomeLogContract(StoreContract):
         found = [self.ask("listed", "chess", state, 9)[0].outcome for state in (State.ACCEPTED, State.REJECTED)]
         self.case.assertEqual([(each.unique_id, each.status) for each in found], [("E77A-0", 200), ("E77A-1", 400)])
 
+    def test_repeated_later(self) -> None:
+        """An id that comes again, long after, is the latest notification's, of each app and of all."""
+        for app in ("chess", "news", "chess", "mail"):
+            self.do("accept", [Message(app, PAYLOAD, {}, TOKENS[:1], [ID])])
+            self.accept(2)
+            self.world.restart()  # the next numbers are much higher
+        numbers = {
+            apps: self.ask("latest", ID, apps).number for apps in (None, ("chess",), ("news",), ("news", "chess"))
+        }
+        self.case.assertEqual(numbers["news", "chess"], numbers["chess",])
+        self.case.assertLess(numbers["news",], numbers["chess",])
+        self.case.assertLess(numbers["chess",], numbers[None])
+        self.case.assertEqual([self.ask("latest", ID, apps) for apps in ([], ["maps"])], [None, None])
+
     def test_unknown(self) -> None:
         """Nothing is known of an id that was never accepted, or is not an id at all."""
         self.case.assertEqual([self.ask("latest", each) for each in (ID, "", "what?")], [None] * 3)

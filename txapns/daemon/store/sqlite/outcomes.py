@@ -19,7 +19,7 @@ from txapns.daemon.store.queue_time import milliseconds
 from txapns.daemon.store.sqlite import feedback_log
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.schema import lenient
-from txapns.daemon.store.sqlite.tables import QueueState, array
+from txapns.daemon.store.sqlite.tables import ID_BITS, QueueState, array
 from txapns.daemon.values import Entry, Outcome, State
 
 __all__ = ["SQLiteOutcomeLog"]
@@ -37,11 +37,25 @@ JOIN queue_message ON queue_message.number = queue_delivery.message
 
 _THESE = "WHERE queue_delivery.number IN (SELECT value FROM json_each(?))"
 
-# One look into the index for each app in question; the notifications of other apps are not touched.
-_LATEST = """
-SELECT max((SELECT max(number) FROM queue_delivery WHERE apns_id = ? AND app = queue_app.id)) FROM queue_app
-WHERE ? IS NULL OR name IN (SELECT value FROM json_each(?))
-"""
+# The index of ids is divided by numbers; see QUEUE. The latest part that has an id has the latest notification.
+_PARTS = f"""
+WITH RECURSIVE part(n) AS (
+    SELECT max(number) >> {ID_BITS} FROM queue_delivery
+    UNION ALL
+    SELECT (SELECT max(number) FROM queue_delivery WHERE number < part.n << {ID_BITS}) >> {ID_BITS}
+    FROM part WHERE part.n IS NOT NULL
+)
+"""  # noqa: S608 - a number of our own
+
+_WITH_ID = f"SELECT max(number) FROM queue_delivery WHERE number >> {ID_BITS} = part.n AND apns_id = ?"  # noqa: S608 - likewise
+
+_LATEST = f"{_PARTS} SELECT ({_WITH_ID}) AS found FROM part WHERE found IS NOT NULL LIMIT 1"  # noqa: S608 - likewise
+
+# One look into a part for each app in question; the notifications of other apps are not touched.
+_LATEST_OF = f"""
+{_PARTS}, wanted(app) AS MATERIALIZED (SELECT id FROM queue_app WHERE name IN (SELECT value FROM json_each(?)))
+SELECT (SELECT max(({_WITH_ID} AND app = wanted.app)) FROM wanted) AS found FROM part WHERE found IS NOT NULL LIMIT 1
+"""  # noqa: S608 - likewise
 
 _LIST = """
 WHERE state = ? AND +queue_delivery.number > ? AND coalesce(name = ?, TRUE) ORDER BY +queue_delivery.number LIMIT ?
@@ -141,11 +155,11 @@ class SQLiteOutcomeLog:
             wanted = bytes.fromhex(apns_id.replace("-", ""))
         except ValueError:
             wanted = b""  # no notification has it
-        names = None if apps is None else array(sorted(apps))
+        statement, arguments = (_LATEST, [wanted]) if apps is None else (_LATEST_OF, [array(sorted(apps)), wanted])
 
         def look(connection: sqlite3.Connection) -> Outcome | None:
-            [(number,)] = connection.execute(_LATEST, [wanted, names, names])
-            return next(iter(_found(connection, array([number]))), None)
+            rows = connection.execute(statement, arguments).fetchall()
+            return next(iter(_found(connection, array([number for (number,) in rows]))), None)
 
         return self._read(look)
 
