@@ -197,7 +197,7 @@ class DispatchWorld:
         self.apps = DictApps()
         self.cluster: ICluster = SingleNode(self.clock)
         self.noted: list[str] = []
-        self.database = Database(Path(self._directory.name) / "db", self.clock, lambda name: InlineWorker(), 0.002)
+        self.database = Database(Path(self._directory.name) / "db", self.clock, lambda name: InlineWorker())
         self.log = SQLiteFeedbackLog(self.database)
         self.log.subscribe(self.noted.append)
         state = QueueState(Timeline(self.clock))

@@ -23,7 +23,18 @@ from txapns.daemon.values import App, Caller, Limits, Outcome
 from txapns.gateway import Gateway
 from txapns.simulator import Authority
 
-__all__ = ["Apps", "Cluster", "Connection", "DatedClock", "InlineWorker", "Keys", "Response", "Waiting", "key_of"]
+__all__ = [
+    "Apps",
+    "Cluster",
+    "Connection",
+    "DatedClock",
+    "InlineWorker",
+    "Keys",
+    "Response",
+    "SlowWorker",
+    "Waiting",
+    "key_of",
+]
 
 T = TypeVar("T")
 
@@ -97,6 +108,37 @@ class InlineWorker:
 
     def stop(self) -> None:
         """Do nothing."""
+
+
+@implementer(IWorker)
+class SlowWorker:
+    """Runs its functions when the test says so."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.left: list[tuple[Callable[[], Any], Deferred[Any]]] = []
+        self.stopped = False
+
+    def run(self, function: Callable[[], T]) -> Deferred[T]:
+        """Run a function later."""
+        deferred: Deferred[T] = Deferred()
+        self.left.append((function, deferred))
+        return deferred
+
+    def stop(self) -> None:
+        """Do nothing."""
+        self.stopped = True
+
+    def work(self) -> None:
+        """Run everything that was submitted."""
+        while self.left:
+            function, deferred = self.left.pop(0)
+            try:
+                found = function()
+            except Exception:
+                deferred.errback()
+            else:
+                deferred.callback(found)
 
 
 @implementer(ICluster)

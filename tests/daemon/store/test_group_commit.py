@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.daemon.fakes import InlineWorker
+from tests.daemon.fakes import InlineWorker, SlowWorker
 from txapns.daemon.errors import Unavailable
 from txapns.daemon.store.group_commit import GroupCommit
 
@@ -76,7 +76,7 @@ class GroupCommitTests(SynchronousTestCase):
         """Make a writer."""
         self.clock = Clock()
         self.database = Words()
-        self.writes = GroupCommit(self.clock, self.database, 0.01, 100)
+        self.writes = GroupCommit(self.clock, self.database, 100)
         self.writes.worker = InlineWorker()
 
     def write(self, word: str, size: int = 0, function: Callable[..., Any] = add) -> Deferred[Any]:
@@ -84,14 +84,29 @@ class GroupCommitTests(SynchronousTestCase):
         return self.writes.write_together(function, word, size)
 
     def test_gathered(self) -> None:
-        """What is written within a moment is committed together, with one call for each function."""
+        """What is written in one turn of the reactor is committed at its end, with one call for each function."""
         writing = [self.write("a"), self.write("b"), self.write("c", 1, add_more)]
-        self.clock.advance(0.009)
         self.assertEqual(self.database.commits, [])
-        self.clock.advance(0.002)
+        self.clock.advance(0)
         self.assertEqual(self.database.commits, [["a", "b", "c"]])
         self.assertEqual([self.successResultOf(each) for each in writing], ["2 a", "2 b", "1 c"])
         self.assertEqual(self.database.told, [("", True)])
+
+    def test_while_it_writes(self) -> None:
+        """What is written during a transaction, or when its results are told, is in the next one, with no timer."""
+        writer = self.writes.worker = SlowWorker("writer")
+        first = self.write("a")
+        first.addCallback(lambda _: self.write("d"))
+        self.clock.advance(0)
+        waiting = [self.write("b"), self.write("c")]
+        self.clock.advance(1)
+        self.assertEqual((len(writer.left), self.clock.getDelayedCalls()), (1, []))
+        writer.work()
+        self.clock.advance(0)
+        writer.work()
+        self.assertEqual(self.database.commits, [["a"], ["a", "b", "c", "d"]])
+        self.assertEqual([self.successResultOf(each) for each in (first, *waiting)], ["3 d", "3 b", "3 c"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_small_before_large(self) -> None:
         """After a transaction with large writes the small ones that wait have one of their own, then it is the rest."""

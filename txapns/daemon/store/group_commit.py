@@ -1,16 +1,18 @@
 """
 Group commit: many writes in one transaction, with one wait for the disk.
 
-Writes are gathered for a moment and committed together. A disk does a few hundred commits a second, and one costs the
-same for a single notification as for ten thousand. While one transaction is being written, the next one gathers. A
-``Deferred`` fires when its write is on the disk.
+A disk does a few hundred commits a second, and one costs the same for a single notification as for ten thousand. So
+while one transaction is being written, the writes that come gather, and they are committed together. A write that finds
+the writer idle is handed over at the end of the reactor's turn, with what else comes in that turn: it waits for no
+timer. A ``Deferred`` fires when its write is on the disk.
 
 ::
 
     reactor's thread                        writer's thread
-    write, write ──gather──►                BEGIN, all the writes, COMMIT
-    write … (gathering)     ◄────────────   results of the writes
-                            ────────────►   BEGIN …
+    write           ────────────────────►   BEGIN, the write, COMMIT
+    write, write …  (gathering)
+                    ◄────────────────────   result of the write
+                    ────────────────────►   BEGIN, all the writes, COMMIT
 
 What is small does not wait for what is large: after a transaction with large writes, the small ones that wait have a
 transaction of their own.
@@ -35,15 +37,14 @@ from txapns._waiters import Waiters
 from txapns.daemon.errors import Unavailable
 from txapns.daemon.store.workers import IWorker
 
-__all__ = ["CAPACITY", "GATHER", "GroupCommit", "Transactions"]
+__all__ = ["CAPACITY", "GroupCommit", "Transactions"]
 
 _C = TypeVar("_C")
 _C_co = TypeVar("_C_co", covariant=True)
 _R = TypeVar("_R")
 _T = TypeVar("_T")
 
-#: For how many seconds writes are gathered while the writer is idle, and how many bytes may wait to be written.
-GATHER = 0.002
+#: How many bytes may wait to be written.
 CAPACITY = 64 * 2**20
 
 # A transaction with this many bytes takes some tenths of a second; further writes that have a size wait for the next.
@@ -102,22 +103,14 @@ class GroupCommit(Generic[_C]):
     """
     One writer, and the writes that wait for it.
 
-    :param gather: for how many seconds writes are gathered while the writer is idle.
     :param capacity: how many bytes may wait to be written.
 
     :ivar worker: the writer; ``None`` while the database is closed.
     """
 
-    def __init__(
-        self,
-        clock: IReactorTime,
-        transactions: Transactions[_C],
-        gather: float = GATHER,
-        capacity: int = CAPACITY,
-    ) -> None:
+    def __init__(self, clock: IReactorTime, transactions: Transactions[_C], capacity: int = CAPACITY) -> None:
         self.worker: IWorker | None = None
         self._transactions = transactions
-        self._gather = gather
         self._capacity = capacity
         self._jobs: list[_Job[_C]] = []
         self._waiting = 0  # bytes, including those being written
@@ -155,7 +148,7 @@ class GroupCommit(Generic[_C]):
         self._waiting += size
         self._jobs.append(job)
         if not self._busy and not self._soon.is_set:
-            self._soon.set(self._gather)
+            self._soon.set(0)
         return job.done
 
     def flush(self) -> Deferred[None]:

@@ -17,10 +17,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
 
 from tests import PROJECT
-from tests.daemon.fakes import InlineWorker
+from tests.daemon.fakes import InlineWorker, SlowWorker
 from tests.daemon.store.contract import START, message, result
 from tests.daemon.store.sqlite.words import WORDS, add, add_all, words
 from tests.daemon.store.sqlite.world import SQLiteWorld
@@ -44,37 +43,6 @@ __all__ = [
 ]
 
 _R = TypeVar("_R")
-
-
-@implementer(IWorker)
-class SlowWorker:
-    """Runs its functions when the test says so."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.left: list[tuple[Callable[[], Any], Deferred[Any]]] = []
-        self.stopped = False
-
-    def run(self, function: Callable[[], _R]) -> Deferred[_R]:
-        """Run a function later."""
-        deferred: Deferred[_R] = Deferred()
-        self.left.append((function, deferred))
-        return deferred
-
-    def stop(self) -> None:
-        """Do nothing."""
-        self.stopped = True
-
-    def work(self) -> None:
-        """Run everything that was submitted."""
-        while self.left:
-            function, deferred = self.left.pop(0)
-            try:
-                found = function()
-            except Exception:
-                deferred.errback()
-            else:
-                deferred.callback(found)
 
 
 class DatabaseTests(SynchronousTestCase):
@@ -116,14 +84,13 @@ class DatabaseTests(SynchronousTestCase):
         self.assertEqual(self.result(database.between(words)), ["hello"])
 
     def test_gathered(self) -> None:
-        """Writes within a moment share a transaction; a read between transactions need not wait for it."""
-        database = self.open(gather=0.005)
+        """Writes of one turn share a transaction; a read between transactions need not wait for it."""
+        database = self.open()
         found = self.transactions(database)
         reading = database.between(words)
         writing = [database.write(add(word)) for word in "abc"]
-        self.clock.advance(0.0049)
         self.assertEqual((found, [each.called for each in writing]), ([], [False] * 3))
-        self.clock.advance(0.0002)
+        self.clock.advance(0)
         self.assertEqual(found, ["BEGIN IMMEDIATE", "COMMIT"])
         self.assertEqual([self.successResultOf(each) for each in writing], ["A", "B", "C"])
         self.assertEqual(

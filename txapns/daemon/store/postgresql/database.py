@@ -32,7 +32,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txapns.daemon.errors import Unavailable
-from txapns.daemon.store.group_commit import CAPACITY, GATHER, GroupCommit
+from txapns.daemon.store.group_commit import CAPACITY, GroupCommit
 from txapns.daemon.store.postgresql.connection import RETRY, DatabaseConnection, Mode
 from txapns.daemon.store.postgresql.errors import FULL, Unusable, explained, in_words
 from txapns.daemon.store.postgresql.health import Health
@@ -78,7 +78,6 @@ class Database:
     :param settings: how to connect to it.
     :param clock: the reactor, or a ``Clock``.
     :param workers: makes a worker, given a name; threads of the reactor by default.
-    :param gather: for how many seconds writes are gathered while a writer is idle.
     :param capacity: how many bytes may wait to be written.
     :param patience: how many seconds a transaction may take; then the database counts as silent.
 
@@ -92,7 +91,6 @@ class Database:
         settings: Settings,
         clock: IReactorTime,
         workers: Callable[[str], IWorker] | None = None,
-        gather: float = GATHER,
         capacity: int = CAPACITY,
         patience: float = PATIENCE,
     ) -> None:
@@ -106,8 +104,8 @@ class Database:
         self._watched: list[DatabaseConnection] = []
         self._accepting = _Transactions(self)
         self._settling = _Transactions(self)
-        self._acceptances = GroupCommit(clock, self._accepting, gather, capacity)
-        self._settlements = GroupCommit(clock, self._settling, gather, capacity)
+        self._acceptances = GroupCommit(clock, self._accepting, capacity)
+        self._settlements = GroupCommit(clock, self._settling, capacity)
         self._open = False
         self._trying = False
         self._watch = LoopingCall(self._look)

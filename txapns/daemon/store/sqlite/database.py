@@ -30,7 +30,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from txapns.daemon.errors import DatabaseError, Unavailable
-from txapns.daemon.store.group_commit import CAPACITY, GATHER, GroupCommit
+from txapns.daemon.store.group_commit import CAPACITY, GroupCommit
 from txapns.daemon.store.sqlite.file import APPLICATION, DAMAGED, LOCKED, RETRY_DISK, DatabaseFile, trouble
 from txapns.daemon.store.sqlite.health import Health
 from txapns.daemon.store.sqlite.schema import Schema, prepare
@@ -49,7 +49,6 @@ class Database:
     :param path: the file. If it is missing, it is created with mode 0600.
     :param clock: the reactor, or a ``Clock``.
     :param workers: makes a worker, given a name; threads of the reactor by default.
-    :param gather: for how many seconds writes are gathered while the writer is idle.
     :param capacity: how many bytes may wait to be written.
     :param patience: how many seconds to wait for another process that has the database locked.
     :param reserve: with fewer free bytes than this on the disk, only writes without a size are done, which leaves room
@@ -63,7 +62,6 @@ class Database:
         path: Path | str,
         clock: IReactorTime,
         workers: Callable[[str], IWorker] | None = None,
-        gather: float = GATHER,
         capacity: int = CAPACITY,
         patience: float = 1.0,
         reserve: int = 16 * 2**20,
@@ -75,7 +73,7 @@ class Database:
         self.health = Health(self.path, reserve)
         self._file = DatabaseFile(self.path)
         self._transactions = _Transactions(self._file, self.health, clock, patience)
-        self._writes = GroupCommit(clock, self._transactions, gather, capacity)
+        self._writes = GroupCommit(clock, self._transactions, capacity)
         self._reader: IWorker | None = None
         self._open = False
         self._stopping = False
