@@ -32,6 +32,7 @@ from txapns.daemon.store.sqlite.outcomes import SQLiteOutcomeLog
 from txapns.daemon.store.sqlite.queue import SQLiteQueue
 from txapns.daemon.store.sqlite.tables import QueueState
 from txapns.daemon.store.sqlite.timeline import Timeline
+from txapns.daemon.store.sqlite.token_environments import SQLiteTokenEnvironments
 from txapns.daemon.values import App, Lane, Lease, Limits, Message, Outcome, Pause, Settlement, State
 from txapns.simulator.authority import Authority
 from txapns.simulator.http2 import ProviderAPIServer, Response
@@ -204,7 +205,8 @@ class DispatchWorld:
         self.queue = WatchedQueue(self.database, state, self.log.announce)
         self.outcome_log = SQLiteOutcomeLog(self.database, state)
         self.feed = SQLiteOutcomeFeed(self.database, state.recording)
-        for each in (self.database, self.log, self.feed, self.queue):
+        self.tokens = SQLiteTokenEnvironments(self.database)
+        for each in (self.database, self.log, self.feed, self.tokens, self.queue):
             self.result(each.start())
         self.outcomes = OutcomeWaiters(self.clock, self.outcome_log)
         self.ids = Identifiers(wall_clock(self.clock))
@@ -221,6 +223,7 @@ class DispatchWorld:
     def start(self, **options: Any) -> Dispatcher:
         """Start a dispatcher, or another one."""
         options.setdefault("retries", Retries(2.0, 900.0, 0.5, random=lambda: 0.5))
+        options.setdefault("tokens", self.tokens)
         self.dispatcher = Dispatcher(self.clock, self.queue, self.apps, self.outcomes, cluster=self.cluster, **options)
         self.result(self.dispatcher.start())
         return self.dispatcher

@@ -127,15 +127,20 @@ class DaemonService(Service):
             self.outcomes,
             retries=Retries(retries.first, retries.longest, retries.jitter),
             cluster=self.store.cluster,
+            tokens=self.store.tokens,
             metrics=self.metrics.client,
             settled=self._settled,
         )
 
     def _make_prunings(self, clock: IReactorTime) -> list[Pruning]:
-        """Forget outcomes and recorded outcomes, which are kept for different times."""
+        """Forget outcomes, recorded outcomes and what is known of tokens, which are kept for different times."""
         database, feed = self._configuration.database, self._configuration.outcomes
         prune_feed = partial(self.store.outcome_feed.prune, most=feed.most)
-        kept = ((self.store.outcomes.prune, database.retention), (prune_feed, feed.retention))
+        kept = (
+            (self.store.outcomes.prune, database.retention),
+            (prune_feed, feed.retention),
+            (self.store.tokens.prune, 0.0),  # of which each has its own end
+        )
         return [Pruning(clock, prune, Retention(clock, seconds), self.store.cluster) for prune, seconds in kept]
 
     def _make_health_check(self, clock: IReactorTime) -> HealthCheck:

@@ -10,7 +10,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-import txapns.daemon.sending.dispatcher
+import txapns.daemon.sending.connecting
 from tests.daemon.dispatch_world import AUTHORITY, DEAD, START, DictApps, DispatcherCase, DispatchWorld, token
 from tests.daemon.fakes import Cluster
 from txapns._network.clocks import SystemWallClock
@@ -59,7 +59,7 @@ class FenceTests(DispatcherCase):
 
     def test_no_client(self) -> None:
         """If the client of an app cannot be made, for any reason, its circuit is tripped."""
-        self.patch(txapns.daemon.sending.dispatcher, "APNSClient", lambda *arguments, **options: 1 // 0)
+        self.patch(txapns.daemon.sending.connecting, "APNSClient", lambda *arguments, **options: 1 // 0)
         self.world.accept()
         self.world.advance(1.0)
         state = self.world.state()

@@ -75,6 +75,7 @@ class CircuitBreaker:
     Decides whether an app's notifications are sent now.
 
     :param report: called when it opens, trips or closes, for the other nodes.
+    :param side: the side that it is for, if the app has two.
     """
 
     def __init__(
@@ -83,8 +84,9 @@ class CircuitBreaker:
         clock: IReactorTime,
         random: Callable[[], float],
         report: Callable[[Circuit | None], None] = lambda circuit: None,
+        side: str = "",
     ) -> None:
-        self._app = app
+        self._about = {"app": app, "what": f"the {side} side of {app}" if side else app}
         self._clock = clock
         self._report = report
         self._opened: _Opened | None = None
@@ -187,9 +189,9 @@ class CircuitBreaker:
     def _open(self, opened: _Opened) -> None:
         reason = opened.trouble.reason
         if opened.trouble.trips and not self.tripped:
-            _log.error("{app} is tripped: {reason}", app=self._app, reason=reason)
+            _log.error("{what} is tripped: {reason}", reason=reason, **self._about)
         elif self._down is None:
-            _log.warn("the circuit of {app} is open: {reason}", app=self._app, reason=reason)
+            _log.warn("the circuit of {what} is open: {reason}", reason=reason, **self._about)
         if self._down is None:
             self._down = self._clock.seconds()
         self._opened = opened
@@ -199,7 +201,7 @@ class CircuitBreaker:
         down, self._down = self._down, None
         if down is not None:
             seconds = round(self._clock.seconds() - down)
-            _log.info("{app} works again, after {seconds} s", app=self._app, seconds=seconds)
+            _log.info("{what} works again, after {seconds} s", seconds=seconds, **self._about)
 
     def trip(self, reason: str) -> None:
         """Trip the circuit because there is nothing to try, and so nothing to wait for but a change of the app."""

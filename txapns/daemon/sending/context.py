@@ -13,15 +13,34 @@ from txapns.client import APNSClient
 from txapns.daemon.interfaces import IApps, IQueue
 from txapns.daemon.sending.budget import Budget
 from txapns.daemon.sending.settling import Retries
+from txapns.daemon.sending.sides import SidedClient
 from txapns.daemon.sending.waiting import OutcomeWaiters
 from txapns.daemon.store.cluster import ICluster
 from txapns.daemon.values import App, Leased, Settlement
 
-__all__ = ["AppState", "SenderContext", "Settled"]
+__all__ = ["AppState", "Client", "SenderContext", "Settled", "SideState"]
+
+#: What sends an app's notifications.
+Client: TypeAlias = APNSClient | SidedClient
 
 #: Called once the outcomes of a chunk are stored, with the app's name, the notifications, their settlements in any
 #: order, and the time, by the reactor's clock.
 Settled: TypeAlias = Callable[[str, Sequence[Leased], Sequence[Settlement], float], None]
+
+
+@attrs.frozen
+class SideState:
+    """
+    A side of an app on which nothing gets through, with the fields of :class:`AppState`.
+
+    :ivar environment: ``"production"`` or ``"sandbox"``.
+    """
+
+    environment: str
+    tripped: bool
+    reason: str
+    since: float | None
+    until: float
 
 
 @attrs.frozen
@@ -39,6 +58,7 @@ class AppState:
     :ivar last_error: the last error of a connection, for a person; empty if there was none.
     :ivar sent: how many attempts were made.
     :ivar retried: how many attempts were put off until later.
+    :ivar sides: the sides on which nothing gets through, of an app with two.
     """
 
     name: str
@@ -56,6 +76,7 @@ class AppState:
     retried: int = 0
     expired: int = 0
     dead: int = 0
+    sides: tuple[SideState, ...] = ()
 
 
 @attrs.frozen(eq=False)
@@ -76,5 +97,5 @@ class SenderContext:
     retries: Retries
     lease: float
     settled: Settled
-    connect: Callable[[App], APNSClient]
+    connect: Callable[[App], Client]
     sends: Callable[[], bool]

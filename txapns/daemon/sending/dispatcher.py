@@ -15,7 +15,6 @@ circuit goes to its sender.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -25,16 +24,16 @@ from twisted.python.failure import Failure
 
 from txapns._network.alarm import Alarm
 from txapns._network.clocks import wall_clock
-from txapns.client import APNSClient
 from txapns.daemon.errors import Unavailable
-from txapns.daemon.interfaces import IApps, IQueue
+from txapns.daemon.interfaces import IApps, IQueue, ITokenEnvironments
 from txapns.daemon.sending.budget import Budget
+from txapns.daemon.sending.connecting import Connector
 from txapns.daemon.sending.context import AppState, SenderContext, Settled
 from txapns.daemon.sending.sender import AppSender
 from txapns.daemon.sending.settling import Retries
 from txapns.daemon.sending.waiting import OutcomeWaiters
 from txapns.daemon.store.cluster import Circuit, ICluster, SingleNode
-from txapns.daemon.values import App, Depth
+from txapns.daemon.values import Depth
 from txapns.interfaces import IMetrics
 
 __all__ = ["Dispatcher"]
@@ -56,6 +55,7 @@ class Dispatcher:
     :param cluster: the nodes that share the queue; ``None`` if it cannot be shared.
     :param most: how many notifications may be under way for all apps together.
     :param timeout: how long Apple's answer may take, in seconds; a lease lasts ``lease`` seconds.
+    :param tokens: which environment device tokens are of; ``None`` if no app has two sides.
     :param metrics: called with an app's name; returns what counts for its client. ``None`` to count nothing.
     :param settled: called when outcomes are stored; see :data:`~txapns.daemon.sending.context.Settled`.
     """
@@ -72,6 +72,7 @@ class Dispatcher:
         most: int = 50_000,
         lease: float = 120.0,
         timeout: float = 30.0,
+        tokens: ITokenEnvironments | None = None,
         metrics: Callable[[str], IMetrics] | None = None,
         settled: Settled = lambda app, leased, settlements, now: None,
     ) -> None:
@@ -91,7 +92,7 @@ class Dispatcher:
             retries,
             lease,
             settled,
-            partial(_connect, reactor, timeout, metrics),
+            Connector(reactor, tokens, retries.random, timeout, metrics),
             lambda: self._sending and self._cluster.alive,
         )
         self._senders: dict[str, AppSender] = {}
@@ -287,21 +288,6 @@ class Dispatcher:
             self._queue.renew(numbers, self._reactor.seconds() + self._lease).addErrback(_not_renewed)
         if numbers or any(self._queue.waiting(name).count for name in self._senders):
             self._renewing.set(self._lease / RENEWALS)
-
-
-def _connect(reactor: IReactorTime, timeout: float, metrics: Callable[[str], IMetrics] | None, app: App) -> APNSClient:
-    """Make the client of an app. It does not retry: the queue does, and a retry survives a crash there."""
-    return APNSClient(
-        reactor,
-        app.credential,
-        app.gateway,
-        topic=app.topic,
-        metrics=None if metrics is None else metrics(app.name),
-        max_connections=app.limits.connections,
-        timeout=timeout,
-        retries=0,
-        name=app.name,
-    )
 
 
 def _fenced(app: str, step: Callable[[str], None]) -> None:

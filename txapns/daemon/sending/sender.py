@@ -31,6 +31,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from functools import partial
+from typing import Any
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
@@ -41,13 +42,13 @@ from twisted.python.failure import Failure
 from txapns._network.alarm import Alarm
 from txapns._network.backoff import Backoff
 from txapns._waiters import Waiters
-from txapns.client import APNSClient
 from txapns.daemon.errors import RequestRefused, Unavailable, in_words
 from txapns.daemon.sending.breaker import CircuitBreaker, Trouble
-from txapns.daemon.sending.context import AppState, SenderContext
+from txapns.daemon.sending.context import AppState, Client, SenderContext, SideState
 from txapns.daemon.sending.handing import send
 from txapns.daemon.sending.preparing import Prepared, prepare
-from txapns.daemon.sending.settling import Attempt
+from txapns.daemon.sending.settling import Attempt, SidedBatch
+from txapns.daemon.sending.sides import SidedClient
 from txapns.daemon.store.cluster import HALF_OPEN, Circuit
 from txapns.daemon.values import App, Lane, Lease, Leased, Limits, Settlement, State
 from txapns.errors import APNSError, ClientClosed
@@ -77,9 +78,9 @@ class _Chunk:
     """
 
     leased: list[Leased]
-    client: APNSClient
+    client: Client
     limits: Limits
-    sending: Deferred[Batch] | None = None
+    sending: Deferred[Batch] | Deferred[SidedBatch] | None = None
     settlements: list[Settlement] = attrs.Factory(list)
     again: IDelayedCall | None = None
     late: bool = False
@@ -99,8 +100,8 @@ class AppSender:
         self._clock = context.reactor
         self._queue = context.queue
         self._app: App | None = None
-        self._client: APNSClient | None = None
-        self._draining: set[APNSClient] = set()
+        self._client: Client | None = None
+        self._draining: set[Client] = set()
         self._chunks: set[_Chunk] = set()
         self._under_way = 0
         self._leasing = False
@@ -182,6 +183,7 @@ class AppSender:
             () if status is None else status.connections,
             "" if status is None or status.last_error is None else str(status.last_error),
             **self._counts,
+            sides=_sides(self._client),
         )
 
     @property
@@ -373,10 +375,15 @@ class AppSender:
             self._settle(chunk, prepared.settlements)
             return
         self._counts["sent"] += len(prepared.ready)
-        chunk.sending = send(chunk.client, prepared, chunk.urgent)
-        chunk.sending.addBoth(self._sent, chunk, prepared).addErrback(self._broken, chunk)
+        sending: Deferred[Any]
+        if isinstance(chunk.client, SidedClient):
+            sending = chunk.client.send(prepared, chunk.urgent)
+        else:
+            sending = send(chunk.client, prepared, chunk.urgent)
+        chunk.sending = sending
+        sending.addBoth(self._sent, chunk, prepared).addErrback(self._broken, chunk)
 
-    def _sent(self, result: Batch | Failure, chunk: _Chunk, prepared: Prepared) -> None:
+    def _sent(self, result: Batch | SidedBatch | Failure, chunk: _Chunk, prepared: Prepared) -> None:
         chunk.sending = None
         if chunk not in self._chunks:
             return
@@ -465,7 +472,7 @@ class AppSender:
             return False
         return True
 
-    def _connected(self) -> APNSClient | None:
+    def _connected(self) -> Client | None:
         """Give the app's client, made if there is none; ``None`` if it cannot be made."""
         if self._client is None:
             assert self._app is not None
@@ -478,7 +485,7 @@ class AppSender:
                 self._wake_at(self._breaker.until)
         return self._client
 
-    def _close(self, client: APNSClient | None, *, abort: bool = False) -> None:
+    def _close(self, client: Client | None, *, abort: bool = False) -> None:
         """Close a client when what is under way is answered, or at once."""
         if client is None:
             return
@@ -514,7 +521,18 @@ _COUNTED = {State.ACCEPTED: "accepted", State.REJECTED: "rejected", State.EXPIRE
 
 def _client_key(app: App) -> tuple[object, ...]:
     """If this changes, an app needs another client."""
-    return app.gateway, app.credential.fingerprint, app.topic, app.limits.connections
+    sides = [(side.gateway, side.credential.fingerprint) for side in app.sides.values()]
+    return app.gateway, app.credential.fingerprint, app.topic, app.limits.connections, sides
+
+
+def _sides(client: Client | None) -> tuple[SideState, ...]:
+    """Tell which sides of an app let nothing through."""
+    breakers = client.breakers().items() if isinstance(client, SidedClient) else ()
+    return tuple(
+        SideState(environment.name.lower(), each.tripped, each.reason, each.since, each.until)
+        for environment, each in breakers
+        if not each.closed
+    )
 
 
 def _retry_after(failure: Failure) -> float:

@@ -25,15 +25,16 @@ credential cannot hold up those that do.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import attrs
+import msgspec
 
 from txapns import reasons
 from txapns._network.backoff import Backoff
 from txapns.daemon.sending.breaker import Trouble
-from txapns.daemon.values import Leased, Settlement, State
+from txapns.daemon.values import Environment, Leased, Settlement, State
 from txapns.errors import (
     ClientClosed,
     CredentialError,
@@ -50,7 +51,10 @@ from txapns.errors import (
 from txapns.reasons import Action
 from txapns.result import Batch, Rejection, Uncertain, Unsent
 
-__all__ = ["Attempt", "BatchSettlement", "Retries"]
+__all__ = ["Attempt", "BatchSettlement", "Outcome", "Retries", "SidedBatch", "answered", "trouble_of"]
+
+#: What became of a notification that was not accepted.
+Outcome: TypeAlias = Rejection | Unsent | Uncertain
 
 #: The longest pause that Apple may ask for, in seconds.
 MAX_RETRY_AFTER = 86_400.0
@@ -97,6 +101,25 @@ class BatchSettlement:
     works: bool
 
 
+@attrs.frozen(eq=False)
+class SidedBatch:
+    """
+    What came of notifications of an app with two sides.
+
+    :ivar batch: of those that were sent, each its own identifier.
+    :ivar environments: the side whose answer counts for each of these.
+    :ivar put_off: those that were not sent, and until when, by the reactor's clock.
+    :ivar works: whether there was an answer about at least one notification.
+    :ivar trouble: what keeps all of them from getting through, on both sides.
+    """
+
+    batch: Batch
+    environments: Mapping[Leased, Environment]
+    put_off: Mapping[Leased, float]
+    works: bool
+    trouble: Trouble | None
+
+
 @attrs.frozen
 class Attempt:
     """An attempt to send notifications, which is over now; ``most`` attempts make a notification dead."""
@@ -106,7 +129,7 @@ class Attempt:
     retries: Retries
     most: int
 
-    def settle(self, sent: Sequence[Leased], batch: Batch) -> BatchSettlement:
+    def settle(self, sent: Sequence[Leased], batch: Batch | SidedBatch) -> BatchSettlement:
         """
         Settle the notifications of a batch.
 
@@ -114,6 +137,8 @@ class Attempt:
         :raises ValueError: the batch has another size. A notification without an outcome counts as accepted, so this
             would be wrong for those that are missing.
         """
+        if isinstance(batch, SidedBatch):
+            return self._settle_sided(sent, batch)
         if batch.total != len(sent):
             raise ValueError(f"a batch of {batch.total} for {len(sent)} that were sent")
         if not batch.outcomes and not batch.unique_ids:
@@ -125,8 +150,26 @@ class Attempt:
             else Settlement(each.number, State.ACCEPTED, 200, unique_id=batch.unique_ids.get(each, "")[:MAX_UNIQUE_ID])
             for each in sent
         ]
-        works = batch.accepted > 0 or any(_answered(outcome) for outcome in batch.outcomes)
-        return BatchSettlement(settlements, None if works else _trouble(batch.outcomes), works)
+        works = batch.accepted > 0 or any(map(answered, batch.outcomes))
+        return BatchSettlement(settlements, None if works else trouble_of(batch.outcomes), works)
+
+    def _settle_sided(self, sent: Sequence[Leased], sided: SidedBatch) -> BatchSettlement:
+        put_off, environments = sided.put_off, sided.environments
+        tried = [each for each in sent if each not in put_off] if put_off else sent
+        settled = self.settle(tried, sided.batch).settlements
+        found = [
+            msgspec.structs.replace(each, environment=environments[leased])
+            for leased, each in zip(tried, settled, strict=True)
+        ]
+        found += [self._put_off(leased, until) for leased, until in put_off.items()]
+        return BatchSettlement(found, sided.trouble, sided.works)
+
+    def _put_off(self, leased: Leased, until: float) -> Settlement:
+        """Settle what was not sent: it waits for its side, unless it expires before that."""
+        expires = leased.content.expires
+        if expires is not None and self.date + until - self.now >= expires:
+            return Settlement(leased.number, State.EXPIRED)
+        return Settlement(leased.number, State.WAITING, due=until, counted=False)
 
     def retry(self, leased: Leased, status: int, reason: str, retry_after: float | None = None) -> Settlement:
         """Settle a notification that failed: it is tried again later, unless it is dead or expires before that."""
@@ -156,22 +199,22 @@ class Attempt:
         return Settlement(leased.number, State.REJECTED, rejection.status, rejection.reason, since)
 
 
-def _answered(outcome: Rejection | Unsent | Uncertain) -> bool:
+def answered(outcome: Rejection | Unsent | Uncertain) -> bool:
     """Whether an outcome is about its notification, and not about the gateway or the credential."""
     if isinstance(outcome, Rejection):
         return outcome.status < 500 and outcome.action not in (Action.CREDENTIAL, Action.RENEW, Action.RECONNECT)
     return isinstance(outcome.error, _INVALID)
 
 
-def _trouble(outcomes: Sequence[Rejection | Unsent | Uncertain]) -> Trouble | None:
+def trouble_of(outcomes: Sequence[Rejection | Unsent | Uncertain]) -> Trouble | None:
     """Find what keeps everything from getting through, preferably what trips the circuit."""
     # That we closed the client ourselves is not trouble.
     known = (each for each in outcomes if isinstance(each, Rejection) or not isinstance(each.error, ClientClosed))
-    found = [_trouble_of(outcome) for outcome in known]
+    found = [_trouble(outcome) for outcome in known]
     return next((trouble for trouble in found if trouble.trips), found[-1] if found else None)
 
 
-def _trouble_of(outcome: Rejection | Unsent | Uncertain) -> Trouble:
+def _trouble(outcome: Rejection | Unsent | Uncertain) -> Trouble:
     if isinstance(outcome, Rejection):
         trips = outcome.action in (Action.CREDENTIAL, Action.RENEW)
         return Trouble(reasons.text(outcome.status, outcome.reason), trips)

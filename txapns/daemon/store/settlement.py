@@ -125,7 +125,7 @@ def row_of(settlement: Settlement, now: int, due: int | None) -> Row:
     """Tell what changes of a notification that waits."""
     timestamp = None if settlement.timestamp is None else milliseconds(settlement.timestamp)
     waiting = settlement.state is State.WAITING
-    attempts = 0 if settlement.state in (State.EXPIRED, State.SUPERSEDED) else 1
+    attempts = 0 if settlement.state in (State.EXPIRED, State.SUPERSEDED) or not settlement.counted else 1
     settled_at, due = (None, due) if waiting else (now, None)
     state, status, reason = int(settlement.state), settlement.status, settlement.reason
     return settlement.number, state, status, reason, timestamp, settled_at, due, attempts, settlement.unique_id or None
