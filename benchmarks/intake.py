@@ -73,7 +73,7 @@ class Constant(Native):
     """
 
     def __init__(self, intake: Any, apps: Apps, keys: Keys, checks: bool) -> None:
-        super().__init__(intake, None, None, apps, keys)  # type: ignore[arg-type]
+        super().__init__(intake, None, None, None, apps, keys)  # type: ignore[arg-type]
         self._checks = checks
 
     def begun(self, request: Any) -> Answer | None:

@@ -14,14 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, inlineCallbacks
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.internet.threads import deferToThread
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
+from zope.interface.verify import verifyObject
 
 from tests.daemon.fakes import Connection, DatedClock, Response
 from txapns._serving.connections import LINGER
+from txapns._serving.event_stream import EventStream
 from txapns._serving.http import Answer, HTTPServer, IApplication, Request
 from txapns._serving.limits import ConnectionLimits, MemoryBudget
 from txapns._serving.target import Hosts
@@ -36,6 +38,7 @@ __all__ = [
     "LoopbackTests",
     "PageTests",
     "ParserTests",
+    "StreamTests",
     "TimeTests",
 ]
 
@@ -50,12 +53,14 @@ class Echo:
 
     :ivar seen: the heads and bodies of the requests.
     :ivar late: the answers that are still to be given.
+    :ivar streams: the answers that go on.
     """
 
     def __init__(self) -> None:
         self.heads = 0
         self.seen: list[bytes] = []
         self.late: list[Deferred[Answer]] = []
+        self.streams: list[EventStream] = []
 
     def begun(self, request: Request) -> Answer | None:
         """Refuse requests with ``X-Bad``."""
@@ -67,6 +72,9 @@ class Echo:
     def received(self, request: Request) -> Answer | Deferred[Answer]:
         """Answer the request."""
         self.seen.append(request.body)
+        if request.path == b"/stream":
+            self.streams.append(EventStream(request, [(b"A", b"b")]))
+            return Deferred()
         if request.path == b"/late":
             self.late.append(Deferred())
             return self.late[-1]
@@ -151,6 +159,17 @@ class BodyTests(HTTPCase):
             self.assertIn("1000", response.body.decode())
         self.assertEqual(self.echo.seen, [])
 
+    def test_expected(self) -> None:
+        """A body that is sent only if it is asked for is asked for, unless it has come already."""
+        head, _, body = post(b"x" * 9, b"Expect: 100-continue").partition(b"\r\n\r\n")
+        connection = self.connect()
+        connection.write(head + b"\r\n\r\n")
+        self.assertEqual([each.status for each in connection.read()], [100])
+        connection.write(body)
+        self.assertEqual([each.body for each in connection.read()], [b"x" * 9])
+        old = head.replace(b"HTTP/1.1", b"HTTP/1.0") + b"\r\n\r\n"
+        self.assertEqual([each.status for each in self.send(old, body)[1]], [200])
+
     def test_unannounced(self) -> None:
         """A chunked body is refused as soon as it is too long, before its end."""
         connection = self.connect()
@@ -191,7 +210,7 @@ class BodyTests(HTTPCase):
         for connection in (late, keyed, whole):
             connection.write(b"x")
             self.assertEqual([each.status for each in connection.read()], [200])
-        [request] = gone[2].channel.protocol.requests
+        request = gone[2].channel.protocol._request
         gone[2].lose()
         self.connections.remove(gone[2])
         self.assertEqual(request._pieces, [])
@@ -297,7 +316,7 @@ class HeadTests(HTTPCase):
             (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: +0\r\n", 400),
             (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length : 0\r\n", 400),
             (b"POST / HTTP/1.1\r\nHost : h\r\n", 400),
-            (b"POST / HTTP/1.1\r\nHost: h\r\nX-Long: a\r\n b\r\nContent-Length: 0\r\n", 200),
+            (b"POST / HTTP/1.1\r\nHost: h\r\nX-Long: a\r\n b\r\nContent-Length: 0\r\n", 400),
             (b"GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n", 200),
         ):
             self.assertEqual(self.status(head + b"\r\n"), status, head)
@@ -390,6 +409,56 @@ class PageTests(HTTPCase):
         self.assertEqual((self.echo.heads, self.echo.seen), (0, []))
 
 
+class StreamTests(HTTPCase):
+    """Answers that go on."""
+
+    def test_stream(self) -> None:
+        """In HTTP/1.1 it comes in chunks, and other requests follow; in HTTP/1.0 it ends with the connection."""
+        for version, written, closed in (
+            (b"1.1", b"d\r\nretry: 5000\n\n\r\n3\r\nabc\r\n0\r\n\r\n", False),
+            (b"1.0", b"retry: 5000\n\nabc", True),
+        ):
+            connection = self.connect()
+            connection.write(b"GET /stream HTTP/%s\r\nHost: h\r\n\r\n" % version + GET)
+            stream = self.echo.streams[-1]
+            stream.write(b"abc")
+            stream.end()
+            head, _, rest = connection.transport.value().partition(b"\r\n\r\n")
+            self.assertIn(b"\r\nA: b\r\nContent-Type: text/event-stream", head)
+            self.assertEqual((b"chunked" in head, b"Content-Length" in head), (not closed, False))
+            self.assertEqual(rest.partition(b"HTTP/1.1 200")[0], written)
+            self.assertEqual((b"HTTP/1.1 200" in rest, connection.closed), (not closed, closed))
+
+    def test_slow(self) -> None:
+        """What is written while the caller does not read is left out; after the caller has gone nothing is written."""
+        connection = self.connect()
+        connection.write(b"GET /stream HTTP/1.1\r\nHost: h\r\n\r\n")
+        [stream] = self.echo.streams
+        connection.transport.producer.pauseProducing()
+        stream.write(b"abc")
+        self.assertEqual(stream.blocked, self.clock.seconds())
+        connection.transport.producer.resumeProducing()
+        self.assertIsNone(stream.blocked)
+        stream.write(b"def")
+        connection.lose()
+        self.connections.remove(connection)
+        stream.write(b"ghi")
+        stream.end()
+        written = connection.transport.value()
+        self.assertEqual(
+            [text in written for text in (b"abc", b"def", b"ghi", b"0\r\n\r\n")], [False, True, False, False]
+        )
+
+    def test_drain(self) -> None:
+        """When the server stops, the connection is closed after the end."""
+        connection = self.connect()
+        connection.write(b"GET /stream HTTP/1.1\r\nHost: h\r\n\r\n")
+        self.server.drain()
+        self.assertFalse(connection.closed)
+        self.echo.streams[0].end()
+        self.assertTrue(connection.closed)
+
+
 class TimeTests(HTTPCase):
     """Time limits."""
 
@@ -449,7 +518,9 @@ class ConnectionsTests(HTTPCase):
         connection.write(GET[9:])
         self.assertEqual(len(self.echo.seen), 2)
         self.echo.late[0].callback(Answer(200, b"2"))
-        self.assertEqual([each.body for each in connection.read()], [b"2", b"3", b""])
+        self.assertEqual([each.body for each in connection.read()], [b"2", b"3"])
+        self.clock.advance(0.0)
+        self.assertEqual([each.body for each in connection.read()], [b""])
         connection.write(b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n" + GET * 1_000)
         self.assertEqual(connection.transport.producerState, "paused")
         self.echo.late[1].callback(Answer(200))
@@ -495,6 +566,20 @@ class ConnectionsTests(HTTPCase):
         connection.transport.producer.resumeProducing()
         self.clock.advance(0.0)
         self.assertEqual(len(connection.read()), 13)
+
+    def test_read_ahead(self) -> None:
+        """While a request is being answered and the peer does not read, little is read ahead; then reading goes on."""
+        connection = self.connect()
+        verifyObject(IPushProducer, connection.channel.protocol)
+        connection.write(b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n" + GET * 1_000)
+        connection.transport.producer.pauseProducing()
+        connection.transport.producer.resumeProducing()
+        self.assertEqual(connection.transport.producerState, "paused")
+        connection.transport.producer.pauseProducing()
+        self.echo.late[0].callback(Answer(200))
+        connection.transport.producer.resumeProducing()
+        self.clock.advance(0.0)
+        self.assertEqual((len(connection.read()), connection.transport.producerState), (1_001, "producing"))
 
     def test_unread(self) -> None:
         """From a peer that does not read answers, no more requests are read."""

@@ -2,62 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from twisted.internet.interfaces import IPushProducer, IReactorTime
-from zope.interface import implementer
+from collections.abc import Sequence
 
 from txapns._serving.http import Request
 
-__all__ = ["EventStream"]
+__all__ = ["KIND", "EventStream"]
+
+#: The content type of the response.
+KIND = b"text/event-stream"
 
 
-@implementer(IPushProducer)
 class EventStream:
     """
-    The response to one browser.
+    The response to one browser. What is written while the browser does not read is left out.
 
     :param request: its request.
-    :param clock: the reactor, or a ``Clock``.
-
-    :ivar blocked: since when the browser has not been reading, by the clock; ``None`` if it reads.
+    :param headers: header fields of the response.
     """
 
-    def __init__(self, request: Request, clock: IReactorTime) -> None:
-        self._request: Any = request  # Twisted's base class is not typed
-        self._clock = clock
-        self.blocked: float | None = None
-
-    def begin(self) -> None:
-        """Start the response."""
-        self._request.registerProducer(self, True)
+    def __init__(self, request: Request, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        self._request = request
+        request.begin_stream(KIND, headers)
         # If the connection breaks, the browser reconnects after this many milliseconds.
         self.write(b"retry: 5000\n\n")
+
+    @property
+    def blocked(self) -> float | None:
+        """Since when the browser has not been reading, by the clock; ``None`` if it reads."""
+        return self._request.blocked
 
     def write(self, data: bytes) -> None:
         """Send something, unless what was sent before has not been read yet."""
         if self.blocked is None:
-            self._request.write(data)
+            self._request.write_stream(data)
 
     def end(self) -> None:
         """End the response."""
-        self._request.unregisterProducer()
-        self._request.finish()
+        self._request.end_stream()
 
     def drop(self) -> None:
         """Close the connection, and discard what was not read."""
-        self._request.channel.transport.abortConnection()
-
-    # IPushProducer
-
-    def pauseProducing(self) -> None:
-        """See :meth:`IPushProducer.pauseProducing`."""
-        if self.blocked is None:
-            self.blocked = self._clock.seconds()
-
-    def resumeProducing(self) -> None:
-        """See :meth:`IPushProducer.resumeProducing`."""
-        self.blocked = None
-
-    def stopProducing(self) -> None:
-        """See :meth:`IPushProducer.stopProducing`."""
+        self._request.drop()

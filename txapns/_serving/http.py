@@ -1,10 +1,13 @@
 """
-HTTP/1.1 for the faces that speak it: Twisted's server, with limits on memory, time and work.
+HTTP/1.1 for the faces that speak it, with limits on memory, time and work.
 
 ::
 
     bytes ──► _Channel ──► Request ──► IApplication.begun      the head has arrived: refuse it, or go on
                                   └──► IApplication.received   the body has arrived, too: answer
+
+Twisted's own server spends four times as long on a request, makes objects for each that nobody needs here, and reads
+what is refused here. :mod:`~txapns._serving.messages` reads the bytes.
 
 A request that is refused costs next to nothing. The application sees the head of a request first; if it refuses it
 there, the body is not read. The size of a body is limited while it arrives, whether its length was announced or not,
@@ -23,10 +26,10 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.python.failure import Failure
-from twisted.web import http
-from zope.interface import Interface
+from twisted.web.http import datetimeToString
+from zope.interface import Interface, implementer
 
 from txapns._network.clocks import wall_clock
 from txapns._serving.coding import (
@@ -40,7 +43,9 @@ from txapns._serving.coding import (
 from txapns._serving.connections import FaceProtocol, ServerConnections
 from txapns._serving.failures import described
 from txapns._serving.limits import ConnectionLimits
+from txapns._serving.messages import BadBody, Body, ChunkedBody, Head, SizedBody
 from txapns._serving.target import BadHead, CrossSite, ForeignHost, Hosts, asked_host, split_target
+from txapns._waiters import Waiters
 
 __all__ = ["JSON", "Answer", "HTTPServer", "IApplication", "Request"]
 
@@ -50,7 +55,7 @@ JSON = b"application/json"
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 _TURN = 2  # pipelined requests that are answered in a row
 _REFUSALS = 20  # requests refused at their heads in a row, until the connection is closed
-_FIELDS = 100  # header fields in a request
+_AHEAD = 16_384  # bytes of further requests that are read while one is being answered
 _PIECE = 256  # bytes that each piece of a body counts for at least: many small ones cost time
 _STOPPING = 10.0  # seconds in which a restart should be over
 
@@ -90,54 +95,53 @@ class IApplication(Interface):
         """Write an error that the server found in the application's format."""
 
 
-class Request(http.Request):
+class Request:
     """
     One request.
 
+    :ivar uri: its path with the query.
     :ivar named: the host that it is for; ``None`` if it names none.
     :ivar context: what :meth:`IApplication.begun` leaves for :meth:`IApplication.received`.
     :ivar body: the decompressed body, while the application answers.
     :ivar refusal: the answer, if only the head was needed for it.
+    :ivar gone: whether the caller has disconnected.
+    :raises BadHead: the head is malformed.
     """
 
-    channel: _Channel
-
-    def __init__(self, channel: _Channel, queued: object = False) -> None:
-        super().__init__(channel, queued)
-        self.named: str | None = None
+    def __init__(self, channel: _Channel, head: Head) -> None:
+        self.method = head.method
+        authority, path = split_target(head.target.decode("ascii"))
+        self.uri = path.encode("ascii")
+        self.path = self.uri.partition(b"?")[0]
+        self.fields = head.fields
+        self.named = asked_host(self.texts(b"Host"), authority, head.version.decode("ascii"))
+        self.length = head.length()
         self.context: Any = None
         self.body = b""
         self.refusal: Answer | None = None
+        self.gone = self.started = False
+        self.arriving: Body = ChunkedBody() if self.length is None else SizedBody(self.length)
         self._server = channel.server
+        self._channel = channel
         self._connection = channel.connection  # it outlives the channel
         self._pieces: list[bytes] = []
         self._length = self._counted = 0
         self._authenticated = False
         self._decoder: Decoder | None = None
-
-    def begin(self, method: bytes, target: bytes, version: bytes) -> None:
-        """Read the head; raises :exc:`BadHead` if it is malformed."""
-        self.method, self.clientproto = method, version
-        authority, path = split_target(target.decode("latin-1"))
-        self.uri = path.encode("latin-1")
-        self.path = self.uri.partition(b"?")[0]
-        self.named = asked_host(self.texts(b"Host"), authority, version.decode("latin-1"))
-        codings = self.texts(b"Transfer-Encoding")
-        if codings and (version == b"HTTP/1.0" or [each.lower() for each in codings] != ["chunked"]):
-            raise BadHead("the only Transfer-Encoding accepted is chunked, in HTTP/1.1")
+        self._chunked = head.version != b"HTTP/1.0"  # the answer, if it is a stream
+        self._ended: Waiters[None] = Waiters()
 
     def decode(self) -> None:
         """Decompress the body while it arrives; raises :exc:`UnknownEncoding` if that is not possible."""
-        values = self.requestHeaders.getRawHeaders(b"Content-Encoding", ())
-        self._decoder = body_decoder(values, self._server.limits.body)
+        self._decoder = body_decoder(self.fields.get(b"content-encoding", ()), self._server.limits.body)
 
     def texts(self, name: bytes) -> list[str]:
         """Find header fields."""
-        return [value.decode("latin-1") for value in self.requestHeaders.getRawHeaders(name, ())]
+        return [value.decode("latin-1") for value in self.fields.get(name.lower(), ())]
 
     def single(self, name: bytes) -> bytes | None:
         """Find a header field; ``None`` if it is missing or repeated."""
-        values = self.requestHeaders.getRawHeaders(name)
+        values = self.fields.get(name.lower())
         return values[0] if values is not None and len(values) == 1 else None
 
     @property
@@ -146,102 +150,110 @@ class Request(http.Request):
         return (self.single(b"Authorization") or b"").decode("latin-1")
 
     @property
-    def gone(self) -> bool:
-        """Whether the caller has disconnected."""
-        return bool(self._disconnected)
+    def blocked(self) -> float | None:
+        """When the caller stopped reading; ``None`` while it reads."""
+        return self._connection.paused
+
+    def ended(self) -> Deferred[None]:
+        """Wait until the answer is written, and earlier ones are read; it fails if the connection is lost before."""
+        return self._ended.wait()
 
     def mark_authenticated(self) -> None:
         """Note that the caller has shown a valid credential or, where none is required, has sent a whole request."""
         self._authenticated = True
         self._connection.mark_authenticated()
 
-    def gotLength(self, length: int | None) -> None:
-        """Do nothing: the body is kept in memory, where its size is limited."""
+    # Its body.
 
-    def handleContentChunk(self, data: bytes) -> None:
-        """Take a piece of the body."""
-        if self.finished:
-            return  # the request was refused; this had been read already
-        self._counted += max(len(data), _PIECE)
-        self._length += len(data)
+    def keep(self, piece: bytes) -> None:
+        """
+        Take a piece of the body.
+
+        :raises BodyTooLong: it is too long.
+        :raises MalformedEncoding: it does not have the encoding that it claims.
+        """
+        self._counted += max(len(piece), _PIECE)
+        self._length += len(piece)
         most = self._server.limits.body
-        try:
-            if self._length > most or self._counted > most + _PIECE:
-                raise BodyTooLong
-            self._keep(data if self._decoder is None else self._decoder.feed(data))
-        except BodyTooLong:
-            self._refuse(self._server.too_large())
-        except MalformedEncoding as error:
-            self._refuse(self._server.application.fault(400, str(error)))
-
-    def _keep(self, piece: bytes) -> None:
+        if self._length > most or self._counted > most + _PIECE:
+            raise BodyTooLong
+        if self._decoder is not None:
+            piece = self._decoder.feed(piece)
         self._pieces.append(piece)
         if not self._authenticated:
             self._server.limits.unfinished.add(self._connection, max(len(piece), _PIECE))
 
-    def _refuse(self, answer: Answer) -> None:
-        self._release()
-        self.channel.refuse(self, answer)
-
-    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        """Answer the request."""
+    def complete(self) -> None:
+        """Answer the request, now or later: all of it has arrived."""
         try:
             if self._decoder is not None and self.refusal is None:
                 self._decoder.finish()
         except MalformedEncoding as error:
             self.refusal = self._server.application.fault(400, str(error))
         self.body = b"".join(self._pieces)
-        self._release()
-        self.process()
-        self.body = b""  # the answer may take long
-
-    def connectionLost(self, reason: Failure) -> None:
-        """Release the body at once, not only when the garbage is collected."""
-        super().connectionLost(reason)
-        self._release()
-
-    def _release(self) -> None:
-        """Release the body."""
-        self._pieces = []
-        self._server.limits.unfinished.forget(self._connection)
-
-    def process(self) -> None:
-        """Answer the request, now or later."""
+        self.release()
         try:
             result = self._server.answer(self)
         except Exception:
             self._failed(Failure())
-            return
-        if isinstance(result, Answer):
-            self.answer(result)
         else:
-            result.addCallback(self.answer).addErrback(self._failed)
+            if isinstance(result, Answer):
+                self.answer(result)
+            else:
+                result.addCallback(self.answer).addErrback(self._failed)
+        self.body = b""  # the answer may take long
+
+    def release(self) -> None:
+        """Release what has arrived of the body."""
+        self._pieces = []
+        self._server.limits.unfinished.forget(self._connection)
+
+    # Its answer.
 
     def answer(self, answer: Answer) -> None:
         """Send an answer, unless the caller has disconnected."""
-        if self._disconnected:
-            return
-        if self._server.draining:
-            self.channel.persistent = False
-        # All at once: write() would make many small pieces, and at least two records of TLS.
-        self.setResponseCode(answer.status)
-        self.startedWriting = 1
-        self.channel.write(self._server.head(answer, bool(self.channel.persistent)) + self._body_of(answer))
-        self.channel.answered(self)
-
-    def _body_of(self, answer: Answer) -> bytes:
-        return b"" if self.method == b"HEAD" else answer.body
+        if not self.gone:
+            self.started = True
+            self._channel.write(answer, self.method == b"HEAD")
+            self._channel.answered()
 
     def _failed(self, reason: Failure) -> None:
-        if self.startedWriting or self._disconnected:
+        if self.started or self.gone:
             self._connection.failed(reason)
         else:
             self._connection.report(described(reason))
             fault = self._server.application.fault(500, "something went wrong in the server; its log says more")
-            self.channel.refuse(self, fault)
+            self._channel.refuse(fault)
+
+    def begin_stream(self, kind: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """Begin an answer that goes on until :meth:`end_stream`."""
+        self.started = True
+        self._channel.begin_stream(Answer(200, b"", headers, kind), b"Transfer-Encoding: chunked\r\n" * self._chunked)
+
+    def write_stream(self, data: bytes) -> None:
+        """Send more of such an answer."""
+        if not self.gone:
+            self._channel.transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+
+    def end_stream(self) -> None:
+        """End such an answer."""
+        if not self.gone:
+            self._channel.transport.write(b"0\r\n\r\n" * self._chunked)
+            self._channel.answered()
+
+    def drop(self) -> None:
+        """Close the connection, and discard what was not read."""
+        self._connection.cut()
+
+    def over(self, reason: Failure | None) -> None:
+        """The answer was sent, or the connection was lost."""
+        self.gone = reason is not None
+        self.release()
+        self._ended.fire(reason)
 
 
-class _Channel(FaceProtocol, http.HTTPChannel):
+@implementer(IPushProducer)
+class _Channel(FaceProtocol):
     """
     A connection.
 
@@ -250,21 +262,16 @@ class _Channel(FaceProtocol, http.HTTPChannel):
     :ivar began: when the request that is arriving began; ``None`` if none is.
     """
 
-    requestFactory = Request  # type: ignore[assignment]  # a channel of ours makes requests of ours
-    maxHeaders = _FIELDS
-    timeOut = None  # see the module's docstring
-    persistent: Any
-
     def __init__(self, server: HTTPServer) -> None:
         super().__init__()
         self.server = server
-        self.totalHeadersSize = server.limits.head
         self.began: float | None = None
-        self._busy = False
-        self._host: Any = None
+        self._persistent = True
+        self._request: Request | None = None
+        self._busy = self._is_answered = self._full = False
+        self._buffer = b""
         self._turn = 0
         self._refusals = 0
-        self._answered: Request | None = None
         self._next: IDelayedCall | None = None
 
     # FaceProtocol
@@ -272,19 +279,25 @@ class _Channel(FaceProtocol, http.HTTPChannel):
     @property
     def busy(self) -> bool:
         """Whether a request is being answered."""
-        return self._busy and self._answered is None
+        return self._busy and not self._is_answered
 
     @property
     def idle(self) -> bool:
         """Whether there is no request."""
         return not self._busy and self.began is None
 
+    def begun(self) -> None:
+        """Learn when the peer reads, and when it does not."""
+        self.transport.registerProducer(self, True)
+
     def gone(self, reason: Failure) -> None:
         """Answer no further requests."""
-        self._answered = None
         if self._next is not None:
             self._next.cancel()
             self._next = None
+        request, self._request, self._buffer = self._request, None, b""
+        if request is not None:
+            request.over(reason)
 
     def check(self, now: float) -> None:
         """End what takes too long."""
@@ -292,25 +305,19 @@ class _Channel(FaceProtocol, http.HTTPChannel):
         if self.began is not None:
             if now - self.began >= limits.request:
                 self.transport.write(b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
-                self.loseConnection()
+                self._close()
         elif self.idle and now - self.connection.active >= limits.idle:
-            self.loseConnection()
+            self._close()
 
     def finish(self) -> None:
         """Close, after the answer if one is under way."""
         if self.idle:
-            self.loseConnection()
+            self._close()
 
-    # IProtocol and HTTPChannel
-
-    def getHost(self) -> Any:
-        """Tell our address. Each request asks for it; the system is asked once."""
-        if self._host is None:
-            self._host = super().getHost()
-        return self._host
+    # IProtocol and IPushProducer
 
     def dataReceived(self, data: bytes) -> None:
-        """Read requests."""
+        """Read requests, or keep what arrives before it can be read."""
         connection = self.connection
         if connection.closing is not None or connection.over:
             return
@@ -318,81 +325,145 @@ class _Channel(FaceProtocol, http.HTTPChannel):
         if self.began is None and not self._busy:
             self.began = connection.active
         self._turn = 0
-        try:
-            super().dataReceived(data)
-        except ValueError:  # a length with more digits than Python reads
-            self.transport.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
-            self.loseConnection()
+        self._buffer += data
+        self._read()
+        if len(self._buffer) > _AHEAD and self._busy and connection.closing is None:
+            self._full = True
+            self.transport.pauseProducing()
 
-    def allHeadersReceived(self) -> None:
-        """Let the application look at the head, and refuse requests that need not be read."""
-        if self.connection.closing is not None:
-            return
-        request = self.requests[-1]
-        try:
-            request.begin(self._command, self._path, self._version)
-        except BadHead as error:
-            self.refuse(request, self.server.application.fault(400, str(error)))
-            return
-        answer = self.server.begun(request)
-        if answer is None and self.length is not None and self.length > self.server.limits.body:
-            answer = self.server.too_large()
-        self._refusals = 0 if answer is None else self._refusals + 1
-        if answer is not None and (self.length != 0 or self._refusals >= _REFUSALS):
-            self.refuse(request, answer)
-            return
-        request.refusal = answer
-        super().allHeadersReceived()
-
-    def allContentReceived(self) -> None:
-        """The request is complete."""
-        if self.connection.closing is None:
-            self._busy, self.began = True, None
-            super().allContentReceived()
-
-    def answered(self, request: Request) -> None:
-        """Go on to the next request: if the peer does not read, when it does; after its turn, after the others."""
-        self._turn += 1
-        if self.persistent and (self.connection.paused is not None or self._turn >= _TURN):
-            self._answered = request
-            if self.connection.paused is None:
-                self._next = self.server.clock.callLater(0, self._go_on)
-        else:
-            request.finish()
+    def pauseProducing(self) -> None:
+        """The peer does not read: read nothing from it."""
+        self.transport.pauseProducing()
 
     def resumeProducing(self) -> None:
         """The peer reads again."""
-        super().resumeProducing()
         if self._next is None:
             self._go_on()
+        self._full = self._busy and len(self._buffer) > _AHEAD
+        if not self._full and self.connection.paused is None and self.connection.closing is None:
+            self.transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """``connectionLost`` follows."""
+
+    # Requests: their heads, their bodies, and when the next one is read.
+
+    def _read(self) -> None:
+        """Read until a request is being answered, or more has to arrive."""
+        going, connection = True, self.connection
+        while going and self._buffer and not (self._busy or connection.over or connection.closing is not None):
+            going = self._read_head() if self._request is None else self._read_body(self._request)
+
+    def _read_head(self) -> bool:
+        """Read the head of a request; returns whether it was complete."""
+        begin = 2 if self._buffer.startswith(b"\r\n") else 0  # some clients send an empty line after a body
+        end = self._buffer.find(b"\r\n\r\n", begin)
+        try:
+            if (len(self._buffer) if end < 0 else end) - begin > self.server.limits.head:
+                raise BadHead(f"the head of the request is longer than {self.server.limits.head} bytes")
+            if end < 0:
+                return False
+            head = Head.parse(self._buffer[begin:end])
+            request = Request(self, head)
+        except BadHead as error:
+            self.refuse(self.server.application.fault(400, str(error)))
+            return False
+        self._buffer = self._buffer[end + 4 :]
+        self._persistent = head.persistent
+        self._request = request
+        self._look(request, head)
+        return True
+
+    def _look(self, request: Request, head: Head) -> None:
+        """Let the application look at the head, and refuse requests that need not be read."""
+        answer = self.server.begun(request)
+        if answer is None and request.length is not None and request.length > self.server.limits.body:
+            answer = self.server.too_large()
+        self._refusals = 0 if answer is None else self._refusals + 1
+        if answer is not None and (request.length != 0 or self._refusals >= _REFUSALS):
+            self.refuse(answer)
+            return
+        request.refusal = answer
+        if request.arriving.complete:
+            self._answer(request)
+        elif head.expects:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _read_body(self, request: Request) -> bool:
+        """Read the body of a request; returns whether it was complete."""
+        try:
+            self._buffer = request.arriving.read(self._buffer, request.keep)
+        except BodyTooLong:
+            self.refuse(self.server.too_large())
+        except (BadBody, MalformedEncoding) as error:
+            self.refuse(self.server.application.fault(400, str(error)))
+        else:
+            if request.arriving.complete:
+                self._answer(request)
+                return True
+        return False
+
+    def _answer(self, request: Request) -> None:
+        self._busy, self.began = True, None
+        request.complete()
+        if self.busy:  # others have their turns until it is answered
+            self._turn = 0
+
+    def write(self, answer: Answer, bodiless: bool = False) -> None:
+        """Write an answer."""
+        if self.server.draining:
+            self._persistent = False
+        # All at once, since in TLS each piece would be a record.
+        self.transport.write(self.server.head(answer, self._persistent) + (b"" if bodiless else answer.body))
+
+    def begin_stream(self, answer: Answer, framing: bytes) -> None:
+        """Write the head of an answer whose body follows."""
+        self.transport.write(self.server.head(answer, self._persistent, framing))
+
+    def answered(self) -> None:
+        """Go on to the next request: if the peer does not read, when it does; after its turn, after the others."""
+        self._is_answered = True
+        self._turn += 1
+        if not self._persistent or (self.connection.paused is None and self._turn < _TURN):
+            self._done()
+        elif self.connection.paused is None:
+            self._next = self.server.clock.callLater(0, self._go_on)
 
     def _go_on(self) -> None:
         self._next = None
-        if self._answered is not None and self.connection.paused is None:
-            request, self._answered = self._answered, None
+        if self._is_answered and self.connection.paused is None:
             self._turn = 0
-            self.connection.fence(request.finish)
+            self.connection.fence(self._done)
 
-    def requestDone(self, request: Request) -> None:
+    def _done(self) -> None:
         """Go on to the next request, which may have arrived already."""
-        self._busy = False
-        self.connection.active = self.server.clock.seconds()
-        super().requestDone(request)
+        request, self._request = self._request, None
+        self._busy = self._is_answered = False
+        connection = self.connection
+        connection.active = self.server.clock.seconds()
+        if request is not None:
+            request.over(None)
+        if not self._persistent or self.server.draining:
+            self._close()
+            return
+        if self._buffer:
+            self.began = connection.active
+            self._read()
+        if self._full and len(self._buffer) <= _AHEAD and connection.paused is None and connection.closing is None:
+            self._full = False
+            self.transport.resumeProducing()
 
-    def setLineMode(self, extra: bytes = b"") -> Any:
-        """Go on with what has arrived in the meantime."""
-        if extra and self.began is None:
-            self.began = self.connection.active
-        return super().setLineMode(extra)
+    def refuse(self, answer: Answer) -> None:
+        """Answer, read no more, and close."""
+        request = self._request
+        self._persistent = False
+        self.write(answer, request is not None and request.method == b"HEAD")
+        self._busy = True
+        self.answered()
 
-    def refuse(self, request: Request, answer: Answer) -> None:
-        """Answer a request, read no more of it, and close."""
-        self.persistent = False
-        request.answer(answer)
-
-    def loseConnection(self) -> None:
+    def _close(self) -> None:
         """Close, and give the caller time to read the last answer."""
-        self.clearLineBuffer()
+        self._buffer = b""
         self.connection.end()
 
 
@@ -467,11 +538,12 @@ class HTTPServer(ServerConnections):
         """Refuse a body that is too long."""
         return self.application.fault(413, f"the body is longer than {self.limits.body} bytes")
 
-    def head(self, answer: Answer, persistent: bool) -> bytes:
-        """Encode the head of an answer."""
+    def head(self, answer: Answer, persistent: bool, framing: bytes | None = None) -> bytes:
+        """Encode the head of an answer, with another header field than the length of its body if that follows."""
         fields = b"".join([b"%s: %s\r\n" % field for field in answer.headers])
-        if answer.status != http.NO_CONTENT:
-            fields += b"Content-Type: %s\r\nContent-Length: %d\r\n" % (answer.kind, len(answer.body))
+        if answer.status != HTTPStatus.NO_CONTENT:
+            length = b"Content-Length: %d\r\n" % len(answer.body) if framing is None else framing
+            fields += b"Content-Type: %s\r\n%s" % (answer.kind, length)
         if not persistent:
             fields += b"Connection: close\r\n"
         line = answer.status, _PHRASES[answer.status], self._time()
@@ -481,5 +553,5 @@ class HTTPServer(ServerConnections):
         """Format the time as HTTP does."""
         second = int(self._wall.now())
         if self._date[0] != second:
-            self._date = second, http.datetimeToString(second)
+            self._date = second, datetimeToString(second)
         return self._date[1]

@@ -6,13 +6,10 @@ import json
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPushProducer
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface.verify import verifyObject
 
 from tests.daemon.admin_world import AdminWorld
 from tests.daemon.dispatch_world import token
-from txapns._serving.event_stream import EventStream
 from txapns.daemon.values import Estimate
 
 __all__ = ["SubscribersTests"]
@@ -127,7 +124,3 @@ class SubscribersTests(SynchronousTestCase):
         self.world.status.subscribers.stop()
         self.assertTrue(connection.transport.value().endswith(b"0\r\n\r\n"))
         self.assertEqual(len(self.world.status.subscribers), 0)
-
-    def test_interface(self) -> None:
-        """A subscriber is a push producer."""
-        verifyObject(IPushProducer, EventStream(None, self.world.clock))  # type: ignore[arg-type]

@@ -239,7 +239,7 @@ class Pyapns:
         if request.gone:
             lock.release()
             return succeed([])
-        answered: Deferred[Any] = request.notifyFinish()
+        answered: Deferred[Any] = request.ended()
         read = self._feedback.take(app_id, READER, LIMIT)
 
         def listed(dead: Sequence[FeedbackEntry]) -> list[Any]:

@@ -30,6 +30,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from txapns._serving.authorization import basic_password, bearer_token
+from txapns._serving.event_stream import KIND
 from txapns._serving.http import Answer, IApplication, Request
 from txapns._serving.limits import ConnectionLimits
 from txapns._serving.pages import FORMS
@@ -53,7 +54,6 @@ LIMITS = ConnectionLimits(
 )
 
 _HTML = b"text/html; charset=utf-8"
-_EVENTS = b"text/event-stream"
 _STATIC = files("txapns.daemon.operations") / "static"
 _FILES = {
     b"/status.css": ("status.css", b"text/css; charset=utf-8"),
@@ -168,12 +168,10 @@ class Admin:
 
     def _events(self, request: Request) -> Answer | Deferred[Answer]:
         if request.method == b"HEAD":
-            return _answer(200, b"", _EVENTS)
+            return _answer(200, b"", KIND)
         if self._status.subscribers.full:
             busy = self.fault(503, "too many browsers show the status page")
             return attrs.evolve(busy, headers=(*busy.headers, (b"Retry-After", b"30")))
-        for name, value in (*FORMS, (b"Content-Type", _EVENTS)):
-            request.responseHeaders.addRawHeader(name, value)
         self._status.subscribers.add(request, _query(request))
         return Deferred()  # never fires: the subscribers write the response
 

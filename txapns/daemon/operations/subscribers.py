@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from txapns._network.alarm import Alarm
 from txapns._serving.event_stream import EventStream
 from txapns._serving.http import Request
+from txapns._serving.pages import FORMS
 
 __all__ = ["Subscribers"]
 
@@ -64,10 +65,9 @@ class Subscribers(Generic[_Query]):
 
         :param query: what the browser looks at.
         """
-        subscriber = EventStream(request, self._clock)
+        subscriber = EventStream(request, FORMS)
         self._subscribers[subscriber] = query
-        request.notifyFinish().addBoth(lambda _: self._remove(subscriber))
-        subscriber.begin()
+        request.ended().addBoth(lambda _: self._remove(subscriber))
         self._update(query)
         self._alarm.set(_INTERVAL)
 

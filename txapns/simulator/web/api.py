@@ -31,6 +31,7 @@ from zope.interface import implementer
 
 import txapns
 from txapns._network.clocks import wall_clock
+from txapns._serving.event_stream import KIND
 from txapns._serving.http import Answer, HTTPServer, IApplication, Request
 from txapns._serving.limits import ConnectionLimits, MemoryBudget
 from txapns._serving.openapi import REFERENCE, document
@@ -186,7 +187,7 @@ class ControlAPI:
             raise Refused("too many requests wait already", "wait", 503)
         waiting = _Wait(self._clock, self._inbox, is_wanted, find, wait)
         self._waiting.add(waiting)
-        request.notifyFinish().addErrback(lambda _: waiting.end())
+        request.ended().addErrback(lambda _: waiting.end())
         return waiting.done.addCallback(self._waited, waiting)
 
     def _waited(self, page: _Page, waiting: _Wait) -> Answer:
@@ -207,11 +208,9 @@ class ControlAPI:
             given = {"after": last.decode("latin-1")}
         after = whole_parameter(given, "after", None, _LAST)
         if request.method == b"HEAD":
-            return Answer(200, b"", SECURITY, b"text/event-stream")
+            return Answer(200, b"", SECURITY, KIND)
         if self.events.full:
             raise Refused("too many browsers watch already", status=503)
-        for name, value in (*SECURITY, (b"Content-Type", b"text/event-stream")):
-            request.responseHeaders.addRawHeader(name, value)
         self.events.add(request, after)
         return Deferred()  # never fires: the events are the response
 

@@ -20,6 +20,7 @@ from twisted.internet.interfaces import IReactorTime
 from txapns._network.alarm import Alarm
 from txapns._serving.event_stream import EventStream
 from txapns._serving.http import Request
+from txapns._serving.pages import SECURITY
 from txapns.simulator.phones import Phones
 from txapns.simulator.servers import Simulator
 from txapns.simulator.web.entries import listing
@@ -70,7 +71,7 @@ class Events:
 
         :param last: the number of the last notification that the browser knows of; ``None`` to begin with the next.
         """
-        stream = EventStream(request, self._clock)
+        stream = EventStream(request, SECURITY)
         inbox = self._inbox
         last = inbox.last_id if last is None else min(last, inbox.last_id)
         subscriber = _Subscriber(stream, last, inbox.cleared, inbox.revisions)
@@ -78,8 +79,7 @@ class Events:
             inbox.listeners.append(self._changed)
             self._heartbeat.set(_HEARTBEAT)
         self._subscribers[subscriber] = None
-        request.notifyFinish().addBoth(lambda _: self._remove(subscriber))
-        stream.begin()
+        request.ended().addBoth(lambda _: self._remove(subscriber))
         self._changed()
 
     def stop(self) -> None:

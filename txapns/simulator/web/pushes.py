@@ -79,7 +79,7 @@ class PushOperations:
 
         call = self._clock.callLater(planned.delay, answer)
         self._late.add(call)
-        request.notifyFinish().addErrback(leave)
+        request.ended().addErrback(leave)
         return answered
 
     def _answer(self, push: Push, planned: PlannedAnswer | None) -> Answer:

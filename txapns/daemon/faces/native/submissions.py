@@ -150,7 +150,7 @@ def idempotency(request: Request, caller: Caller, app: str) -> Idempotency | Non
 
     :raises Malformed: it is not one.
     """
-    values = request.requestHeaders.getRawHeaders(b"Idempotency-Key")
+    values = request.fields.get(b"idempotency-key")
     if values is None:
         return None
     if len(values) != 1 or not _KEY.fullmatch(values[0]):

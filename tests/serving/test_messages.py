@@ -1,0 +1,115 @@
+"""Tests for :mod:`txapns._serving.messages`."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from txapns._serving import messages
+from txapns._serving.messages import BadBody, Body, ChunkedBody, Head, SizedBody
+from txapns._serving.target import BadHead
+
+__all__ = ["BodyTests", "HeadTests"]
+
+HEAD = b"GET / HTTP/1.1\r\nHost: h\r\n"
+
+
+class HeadTests(SynchronousTestCase):
+    """Heads."""
+
+    def test_example(self) -> None:
+        """The example of the module's docstring is read as it says."""
+        assert messages.__doc__ is not None
+        example = messages.__doc__.partition("::\n\n")[2].partition("\n\nWith")[0]
+        raw = "".join(line.strip() for line in example.split("\n")).replace("␍", "\r").replace("␊", "\n").encode()
+        head, _, body = raw.partition(b"\r\n\r\n")
+        found = Head.parse(head)
+        self.assertEqual((found.method, found.target), (b"POST", b"/v1/apps/chess/notifications"))
+        self.assertEqual((found.version, found.length(), body), (b"HTTP/1.1", 5, b"hello"))
+        self.assertEqual(found.fields, {b"host": [b"localhost"], b"content-length": [b"5"]})
+
+    def test_fields(self) -> None:
+        """Names are in lower case, values without the spaces around them, and repeated ones are all there."""
+        fields = Head.parse(HEAD + b"A:b\r\na: \t c d\xe4 \t\r\nX-Empty:").fields
+        self.assertEqual(fields, {b"host": [b"h"], b"a": [b"b", b"c d\xe4"], b"x-empty": [b""]})
+
+    def test_malformed(self) -> None:
+        """What is not HTTP/1.1, or could be read in two ways, is refused."""
+        for line in (b"", b"GET /", b"GET  / HTTP/1.1", b"GET / HTTP/1.2", b"GET / x HTTP/1.1", b"G\xe4T / HTTP/1.1"):
+            self.assertRaises(BadHead, Head.parse, line + b"\r\nHost: h")
+        for field in (b"", b"A", b": b", b"A : b", b" A: b", b"A: b\r\n c", b"A: b\nC: d", b"A: b\rC: d", b"A: \0"):
+            self.assertRaises(BadHead, Head.parse, HEAD + field)
+        self.assertRaises(BadHead, Head.parse, HEAD + b"\r\n".join([b"A: b"] * 100))
+
+    def test_persistent(self) -> None:
+        """A connection is used again, unless the request or its version asks for the contrary."""
+        for field, persistent in ((b"A: b", True), (b"Connection: keep-alive", True), (b"Connection: x, Close", False)):
+            self.assertEqual(Head.parse(HEAD + field).persistent, persistent)
+            self.assertFalse(Head.parse((HEAD + field).replace(b"/1.1", b"/1.0")).persistent)
+
+    @given(st.binary(max_size=80))
+    def test_anything(self, data: bytes) -> None:
+        """Every head is either read or refused."""
+        for each in (data, HEAD + data):
+            try:
+                head = Head.parse(each)
+            except BadHead:
+                continue
+            self.assertTrue(head.method and head.target)
+
+
+class BodyTests(SynchronousTestCase):
+    """Bodies, split anywhere."""
+
+    def read(self, body: Body, raw: bytes, *places: int) -> tuple[bytes, bytes]:
+        """Read pieces; returns the body and what follows it, if it is complete."""
+        found: list[bytes] = []
+        left = b""
+        for begin, end in zip([0, *places], [*places, len(raw)], strict=True):
+            left += raw[begin:end]
+            if not body.complete:
+                left = body.read(left, found.append)
+        self.assertNotIn(b"", found)
+        return b"".join(found), left
+
+    def test_example(self) -> None:
+        """The chunked example of the module's docstring is read."""
+        assert messages.__doc__ is not None
+        [example] = [part for part in messages.__doc__.split("``") if part.startswith("5")]
+        raw = example.replace("␍", "\r").replace("␊", "\n").encode()
+        self.assertEqual(self.read(ChunkedBody(), raw), (b"hello", b""))
+
+    @given(st.lists(st.binary(min_size=1, max_size=20), max_size=4), st.binary(max_size=9), st.data())
+    def test_split(self, chunks: list[bytes], more: bytes, data: st.DataObject) -> None:
+        """A body is the same however it is split, and so is what follows."""
+        whole = b"".join(chunks)
+        raw = b"".join(b"%X;a=b\r\n%b\r\n" % (len(each), each) for each in chunks) + b"0\r\nA: b\r\n\r\n"
+        bodies: list[tuple[Body, bytes]] = [(ChunkedBody(), raw + more), (SizedBody(len(whole)), whole + more)]
+        for body, sent in bodies:
+            places = sorted(data.draw(st.sets(st.integers(0, len(sent)), max_size=8)))
+            self.assertEqual(self.read(body, sent, *places), (whole, more))
+            self.assertTrue(body.complete)
+
+    def test_malformed(self) -> None:
+        """A chunked body that two servers could read differently is refused as soon as that is certain."""
+        for raw in (
+            b"x",
+            b"\r\n",
+            b"-1\r\n",
+            b"0x1\r\n",
+            b"1 \r\n",
+            b" 1\r\n",
+            b"f" * 16 + b"\r\n",
+            b"1;a\nb\r\n",
+            b"1;" + b"a" * 1_030,
+            b"1\r\nab",
+            b"1\r\na\n",
+            b"0\r\nA\r\n",
+            b"0\r\nA: b\nC: d\r\n",
+            b"0\r\n" + b"A: b\r\n" * 3_000,
+            b"0\r\nA: " + b"b" * 17_000,
+        ):
+            ends = [len(raw) - 1] if len(raw) < 1_000 and not raw.endswith(b"x") else []
+            with self.assertRaises(BadBody, msg=raw[:20]):
+                self.read(ChunkedBody(), raw + b"\r\n" * (raw == b"x"), *ends)
