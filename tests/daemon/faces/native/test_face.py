@@ -148,6 +148,6 @@ class DescriptionTests(SynchronousTestCase):
             "Feedback",
             "FeedbackToken",
             "Error",
-            "Credential",
+            "SubmittedCredential",
         }
         self.assertLessEqual(names, references | {"Submission"})
