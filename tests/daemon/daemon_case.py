@@ -13,11 +13,14 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from tests.daemon.daemon_process import DaemonProcess, configuration, listen
+from txapns import Certificate
 from txapns.simulator import Authority, Simulator
 
-__all__ = ["AUTHORITY", "DEAD", "DaemonCase", "submission"]
+__all__ = ["AUTHORITY", "CERTIFICATE", "DEAD", "DaemonCase", "submission"]
 
 AUTHORITY = Authority()
+#: The certificate of a caller that may send.
+CERTIFICATE = Certificate.from_pem(AUTHORITY.client_pem())
 DEAD = "dd" * 32
 
 
@@ -25,16 +28,33 @@ class DaemonCase(TestCase):
     """A simulator in this process, and a daemon that sends to it."""
 
     timeout = 300
+    #: How long Apple's answer takes, in seconds.
+    delay = 0.0
+    #: Whether the HTTP API takes only callers with a key.
+    keys = False
 
     def setUp(self) -> None:
         """Write the configuration."""
         self.directory = Path(self.mktemp()).absolute()
         self.directory.mkdir(parents=True)
-        self.simulator = Simulator(reactor, authority=AUTHORITY, dead=[bytes.fromhex(DEAD)])
-        self.port = listen(self.simulator)
-        self.addCleanup(self.port.stopListening)
-        self.config = configuration(self.directory, self.simulator, self.port.getHost().port)
+        self.simulator = Simulator(reactor, authority=AUTHORITY, dead=[bytes.fromhex(DEAD)], delay=self.delay)
+        self.port, managing = listen(self.simulator), listen(self.simulator, "channels")
+        for port in (self.port, managing):
+            self.addCleanup(port.stopListening)
+        self.config = configuration(
+            self.directory,
+            self.simulator,
+            self.port.getHost().port,
+            self.tables(),
+            [CERTIFICATE.fingerprint],
+            management=managing.getHost().port,
+            keys=self.keys,
+        )
         self.daemon = DaemonProcess(self.config)
+
+    def tables(self) -> str:
+        """Choose further tables of the configuration."""
+        return ""
 
     async def tearDown(self) -> None:
         """Kill it if it still runs, and abort the simulator's connections."""

@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -31,19 +31,28 @@ __all__ = ["DaemonProcess", "configuration", "listen"]
 PATIENCE = 60
 
 
-def listen(simulator: Simulator) -> Any:
-    """Listen with a simulator's HTTP/2 server in this process; returns the port."""
-    return reactor.listenTCP(0, simulator.tls_factory("http2"), interface="127.0.0.1")
+def listen(simulator: Simulator, protocol: Literal["http2", "channels"] = "http2") -> Any:
+    """Listen with one of a simulator's servers in this process; returns the port."""
+    return reactor.listenTCP(0, simulator.tls_factory(protocol), interface="127.0.0.1")
 
 
 def configuration(
-    directory: Path, simulator: Simulator, port: int, more: str = "", callers: Sequence[str] = ()
+    directory: Path,
+    simulator: Simulator,
+    port: int,
+    more: str = "",
+    callers: Sequence[str] = (),
+    *,
+    management: int | None = None,
+    keys: bool = False,
 ) -> Path:
     """
     Write the configuration of a daemon that sends to a simulator and records the outcomes, and the credentials.
 
     :param more: further tables.
     :param callers: the fingerprints of client certificates that may send.
+    :param management: the port of the simulator's server for channels.
+    :param keys: whether the HTTP API takes only callers with a key.
     :returns: the file.
     """
     authority = simulator.authority
@@ -57,13 +66,13 @@ def configuration(
 {more}
 [intake.native]
 listen = "tcp:port=0:interface=127.0.0.1"
-keys = false
+keys = {json.dumps(keys)}
 
 [admin]
 listen = "tcp:port=0:interface=127.0.0.1"
 
 [apps.chess]
-gateway = "http2:host=127.0.0.1:port={port}"
+gateway = "http2:host=127.0.0.1:port={port}{"" if management is None else f":management_port={management}"}"
 trust_root = "ca.pem"
 key = "AuthKey.p8"
 key_id = "{authority.key_id}"

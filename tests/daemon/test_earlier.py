@@ -45,8 +45,7 @@ class EarlierDatabaseTests(TestCase):
         port = listen(self.simulator)
         self.addCleanup(port.stopListening)
         more = "[database]\nretention = 1e9\n"
-        path = configuration(directory, self.simulator, port.getHost().port, more)
-        path.write_text(path.read_text().replace("keys = false", "keys = true"))
+        path = configuration(directory, self.simulator, port.getHost().port, more, keys=True)
         self.daemon = DaemonProcess(path)
         await self.daemon.start()
 

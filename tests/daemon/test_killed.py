@@ -3,38 +3,26 @@
 from __future__ import annotations
 
 import base64
-import os
-import signal
-import sys
 import uuid
 import xmlrpc.client
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.error import ConnectError, ConnectionDone, ConnectionLost
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
-from twisted.trial.unittest import TestCase
-from twisted.web.client import RequestNotSent, ResponseFailed, ResponseNeverReceived
 
-from tests.daemon.daemon_process import DaemonProcess, configuration, listen
-from txapns import APNSClient, Batch, Certificate, Gateway, Notification, ProviderToken
-from txapns.simulator import Authority, Simulator
+from tests.daemon.daemon_case import AUTHORITY, CERTIFICATE
+from tests.daemon.killed_case import GONE, KilledCase
+from txapns import APNSClient, Batch, Gateway, Notification, ProviderToken
 
 __all__ = ["AppleKillTests", "BinaryKillTests", "MatrixKillTests", "NativeKillTests", "PyapnsKillTests"]
 
-AUTHORITY = Authority()
-CERTIFICATE = Certificate.from_pem(AUTHORITY.client_pem())
 HELLO = Notification(alert="Hi", push_type="alert")
-#: The errors of an HTTP client whose daemon is killed or not running.
-GONE = (ConnectError, ConnectionDone, ConnectionLost, RequestNotSent, ResponseFailed, ResponseNeverReceived, OSError)
 FACES = """
 [intake.apple]
 listen = "tcp:port=0:interface=127.0.0.1"
@@ -56,38 +44,24 @@ app_ids."com.example.app".app = "chess"
 """
 
 
-class KillCase(TestCase):
+class KillCase(KilledCase):
     """Requests to a daemon that is killed five times meanwhile."""
 
-    timeout = 300
+    delay = 0.02
     #: How many requests, of how many tokens, how many at a time, and how often the daemon is killed.
     requests, size, together, kills = 200, 100, 4, 5
     #: How many notifications may be in flight at a time: as many may be sent twice for each kill.
     in_flight = 2_000
 
-    async def setUp(self) -> None:
-        """Start the simulator in this process, and the daemon."""
-        directory = Path(self.mktemp()).absolute()
-        directory.mkdir(parents=True)
-        self.simulator = Simulator(reactor, authority=AUTHORITY, delay=0.02)
-        port = listen(self.simulator)
-        self.addCleanup(port.stopListening)
-        callers = [CERTIFICATE.fingerprint]
-        self.daemon = DaemonProcess(configuration(directory, self.simulator, port.getHost().port, FACES, callers))
-        await self.daemon.start()
+    def setUp(self) -> None:
+        """Nothing is accepted yet."""
+        super().setUp()
         self.accepted: dict[str, str | None] = {}
         self.again = 0
-        self.back: Deferred[None] = Deferred()
-        self.back.callback(None)
 
-    async def tearDown(self) -> None:
-        """Kill it if it still runs, and abort the simulator's connections."""
-        if self.daemon.running:
-            await self.daemon.end(signal.SIGKILL)
-        for session in self.simulator.sessions:
-            if session.transport is not None and session.transport.connected:
-                session.transport.abortConnection()
-        await deferLater(reactor, 0.05)
+    def tables(self) -> str:
+        """Have all faces."""
+        return FACES
 
     @abstractmethod
     async def deliver(self, number: int, tokens: Sequence[str]) -> dict[str, str | None]:
@@ -104,34 +78,29 @@ class KillCase(TestCase):
         for number in numbers:
             left = [f"{number * self.size + place:064x}" for place in range(self.size)]
             while left:
-                waiting: Deferred[None] = Deferred()
-                self.back.addCallback(lambda _, waiting=waiting: waiting.callback(None))
-                await waiting
+                await self.running()
                 accepted = await self.deliver(number, left)
                 self.accepted.update(accepted)
                 left = [token for token in left if token not in accepted]
                 if left:
                     await deferLater(reactor, 0.02)
 
-    async def kill(self, chance: Random) -> None:
+    async def kill_later(self) -> None:
         """Wait until a random number more are accepted; kill the daemon, and start it again."""
-        enough = len(self.accepted) + chance.randint(0, self.requests * self.size // (self.kills + 2))
+        enough = len(self.accepted) + self.chance.randint(0, self.requests * self.size // (self.kills + 2))
         while len(self.accepted) < enough:
             await deferLater(reactor, 0.005)
-        self.back = Deferred()
-        await self.daemon.end(signal.SIGKILL)
-        await self.daemon.start()
-        self.back.callback(None)
+        await self.kill()
 
     async def lose_nothing(self) -> None:
         """Each accepted notification arrives, under one id; only those in flight may arrive twice."""
+        await self.daemon.start()
         numbers = iter(range(self.requests))
         posting = gatherResults(
             [Deferred.fromCoroutine(self.hand_over(numbers)) for _ in range(self.together)], consumeErrors=True
         )
-        chance = Random(os.getpid())
         for _ in range(self.kills):
-            await self.kill(chance)
+            await self.kill_later()
         await posting
         self.assertEqual(len(self.accepted), self.requests * self.size)
         ids: defaultdict[str, list[str]] = defaultdict(list)
@@ -141,8 +110,7 @@ class KillCase(TestCase):
             for reception in self.simulator.inbox.received:
                 ids[reception.token.hex()].append(reception.headers["apns-id"])
         twice = sum(len(found) - 1 for found in ids.values())
-        told = f"{twice} of {len(ids)} arrived twice, {self.again} were sent twice"
-        sys.stdout.write(f"{type(self).__name__}: {told}\n")
+        self.say(f"{twice} of {len(ids)} arrived twice, {self.again} were sent twice")
         self.assertLessEqual(twice, self.kills * self.in_flight + self.again, "more than can have been under way")
         for token, apns_id in self.accepted.items():
             if apns_id is not None:
