@@ -200,7 +200,8 @@ class IOutcomeLog(Interface):
 
     def prune(before: float, limit: int = 1000) -> Deferred[int]:
         """
-        Forget some of the notifications, idempotency keys and dead tokens that were kept long enough.
+        Forget some of the notifications, idempotency keys and dead tokens that were kept long enough, and of the
+        callers of whom nothing waits and nothing is a dead letter.
 
         Call it until it returns 0, with pauses.
 

@@ -60,6 +60,9 @@ class World(Protocol):
     def stop(self) -> None:
         """Stop everything."""
 
+    def flows(self) -> set[str]:
+        """Tell the callers of the flows that are stored."""
+
 
 def result(clock: Clock, deferred: Deferred[Any]) -> Any:
     """Let a little time pass until there is a result, and return or raise it."""

@@ -114,3 +114,38 @@ class LanesContract(StoreContract):
             self.put(lane, 2, f"caller {lane}")
         self.case.assertEqual(self.ask("purge", "chess", State.WAITING, 5), 5)
         self.case.assertEqual([len(self.take()), len(self.take())], [1, 0])
+
+    def prune(self, before: float = 0.0) -> None:
+        """Prune until there is nothing to do."""
+        while self.ask("prune", before, 10):
+            pass
+
+    def test_forgotten(self) -> None:
+        """Of callers that come and go nothing is left; what is leased or dead keeps its lane when it is retried."""
+        for n in range(25):
+            self.put(Lane.URGENT, 1, f"caller {n}")
+            self.settle(self.lease(), State.ACCEPTED, 200)
+        urgent, bulk = self.put(Lane.URGENT, 1, "dead"), self.put(Lane.BULK, 1, "leased")
+        self.settle(self.lease(), State.DEAD)
+        leased = self.lease()
+        self.case.assertEqual(len(self.world.flows()), 27)
+        self.prune()
+        self.case.assertEqual(self.world.flows(), {"dead", "leased"})
+        self.settle(leased, State.WAITING, 0, "", None, self.now)
+        self.prune()
+        self.case.assertEqual(self.ask("retry", None, 10), 1)
+        self.prune()
+        self.put(Lane.NORMAL)
+        self.case.assertEqual([set(self.take()) for _ in range(3)][::2], [urgent, bulk])
+
+    def test_forgotten_and_back(self) -> None:
+        """A caller that comes back is served as before, and so is one that comes in its place."""
+        for name in ("web", "web", "shop"):
+            numbers = self.put(Lane.BULK, 3, name)
+            leased = self.lease()
+            self.case.assertEqual({each.number for each in leased}, numbers)
+            self.settle(leased, State.ACCEPTED, 200)
+            self.case.assertEqual(self.world.flows(), {name})
+            self.prune()
+            self.case.assertEqual(self.world.flows(), set())
+            self.case.assertEqual(self.do("next_due", "chess"), None)

@@ -13,7 +13,8 @@ from tests.daemon.store.postgresql.world import PostgreSQLWorld
 from tests.postgresql import schema
 from txapns.daemon.errors import KeyConflict
 from txapns.daemon.store.acceptance import Acceptance, pack
-from txapns.daemon.store.postgresql.acceptance import BLOCK, BLOCK_LIFE, Numbers, add, find_apps, find_flows, recognize
+from txapns.daemon.store.postgresql.acceptance import BLOCK, BLOCK_LIFE, Numbers, add, find_apps, recognize
+from txapns.daemon.store.postgresql.flows import find_flows
 from txapns.daemon.store.postgresql.schema import Connection
 from txapns.daemon.values import Idempotency, Receipt
 

@@ -15,9 +15,10 @@ from tests.daemon.store.contract import message
 from tests.daemon.store.postgresql.world import DAY, PostgreSQLWorld
 from tests.postgresql import schema
 from txapns.daemon.store.acceptance import Acceptance, pack
-from txapns.daemon.store.postgresql.acceptance import Numbers, add, find_apps, find_flows, recognize
+from txapns.daemon.store.postgresql.acceptance import Numbers, add, find_apps, recognize
 from txapns.daemon.store.postgresql.cluster_time import ClusterTime
 from txapns.daemon.store.postgresql.connection import DatabaseConnection, Mode
+from txapns.daemon.store.postgresql.flows import find_flows
 from txapns.daemon.store.postgresql.lease_book import LeaseBook
 from txapns.daemon.store.postgresql.leases import Claim, Marks, claim, free
 from txapns.daemon.store.postgresql.pruning import prune

@@ -116,7 +116,7 @@ class DatabaseTests(SynchronousTestCase):
         database = self.open()
         self.assertEqual(self.result(database.probe()), "")
 
-    def test_lanes(self) -> None:
+    def test_connections(self) -> None:
         """Acceptance and settlement are on connections of their own: one need not wait for the other."""
         database = self.open()
 
@@ -165,8 +165,8 @@ class DatabaseTests(SynchronousTestCase):
         execute(self.place.url, f"ALTER ROLE {role} NOSUPERUSER CONNECTION LIMIT 0")
         self.addCleanup(execute, self.place.url, f"DROP ROLE {role}")
         settings = Settings(self.place.url.replace("postgres@", f"{role}@"), schema=self.place.name)
-        database._lanes["settle"].connection.close()
-        database._lanes["settle"].connection._settings = settings
+        database._links["settle"].connection.close()
+        database._links["settle"].connection._settings = settings
         with capturedLogs() as events:
             for _ in range(3):
                 self.failureResultOf(self.wait(database.write(add("b"))), Unavailable)
@@ -178,7 +178,7 @@ class DatabaseTests(SynchronousTestCase):
             self.assertEqual(database.trouble, "")
         self.assertEqual([event["log_level"].name for event in events], ["error", "info"])
         self.assertEqual(self.result(database.write(add("b"))), "B")
-        database._lanes["settle"].connection.close()
+        database._links["settle"].connection.close()
 
     def wait(self, deferred: Deferred[Any]) -> Deferred[Any]:
         """Let time pass for what is gathered."""

@@ -92,6 +92,10 @@ class PostgreSQLWorld:
         """Execute one statement in the schema, as another program does."""
         return execute(f"{self.place.url}&options=-csearch_path%3D{self.place.name}", statement, *parameters)
 
+    def flows(self) -> set[str]:
+        """Tell the callers of the flows that are stored."""
+        return {caller for (caller,) in self.execute("SELECT caller FROM flow")}
+
     def connect(self) -> Connection:
         """Connect to the schema, as a store does."""
         return psycopg.connect(self.place.url, options=f"-csearch_path={self.place.name}")

@@ -37,3 +37,8 @@ class SQLiteWorld:
         """Close it, and open it again."""
         self.stop()
         self.start()
+
+    def flows(self) -> set[str]:
+        """Tell the callers of the flows that are stored."""
+        found = self.database.read(lambda connection: connection.execute("SELECT caller FROM queue_flow").fetchall())
+        return {caller for (caller,) in result(self.clock, found)}

@@ -13,12 +13,12 @@ from typing import Any
 import attrs
 
 from txapns.daemon.errors import KeyConflict
-from txapns.daemon.store.acceptance import Acceptance, FlowKey, laid_out, repeated
+from txapns.daemon.store.acceptance import Acceptance, laid_out, repeated
 from txapns.daemon.store.postgresql.arrays import bigints, byteas, text, texts
 from txapns.daemon.store.postgresql.schema import Connection
 from txapns.daemon.values import Idempotency, Receipt
 
-__all__ = ["BLOCK", "BLOCK_LIFE", "Numbers", "add", "find_apps", "find_flows", "recognize"]
+__all__ = ["BLOCK", "BLOCK_LIFE", "Numbers", "add", "find_apps", "recognize"]
 
 #: How many numbers are taken from the sequence at a time.
 BLOCK = 10_000
@@ -124,32 +124,6 @@ def find_apps(connection: Connection, names: Iterable[str]) -> dict[str, int]:
         {"names": wanted},
     )
     return dict(connection.execute("SELECT name, id FROM queue_app WHERE name = ANY(%s)", [wanted]).fetchall())
-
-
-_ADD_FLOWS = """
-INSERT INTO flow (app, lane, caller)
-SELECT app, lane, caller FROM unnest(%(apps)s, %(lanes)s, %(callers)s) AS new (app, lane, caller)
-WHERE NOT EXISTS (
-    SELECT FROM flow WHERE flow.app = new.app AND flow.lane = new.lane AND flow.caller = new.caller
-)
-ORDER BY app, lane, caller ON CONFLICT DO NOTHING
-"""
-
-_FIND_FLOWS = """
-SELECT flow.app, flow.lane, flow.caller, flow.id
-FROM unnest(%(apps)s, %(lanes)s, %(callers)s) AS wanted (app, lane, caller)
-JOIN flow ON flow.app = wanted.app AND flow.lane = wanted.lane AND flow.caller = wanted.caller
-"""
-
-
-def find_flows(connection: Connection, keys: Collection[FlowKey], apps: Mapping[str, int]) -> dict[FlowKey, int]:
-    """Find the ids of flows of apps that have an id, and give some to those that have none."""
-    rows = {key: (apps[key[0]], key[1], text(key[2])) for key in keys}
-    numbers, lanes, callers = zip(*sorted(set(rows.values())), strict=True)
-    values = {"apps": bigints(numbers), "lanes": bigints(lanes), "callers": texts(callers)}
-    connection.execute(_ADD_FLOWS, values)
-    found = {tuple(row): flow for *row, flow in connection.execute(_FIND_FLOWS, values).fetchall()}
-    return {key: found[row] for key, row in rows.items()}
 
 
 def recognize(

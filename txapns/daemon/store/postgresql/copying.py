@@ -37,10 +37,11 @@ from txapns.daemon.store.copying import (
     Reading,
     TokenRow,
 )
-from txapns.daemon.store.postgresql.acceptance import BLOCK, find_apps, find_flows
+from txapns.daemon.store.postgresql.acceptance import BLOCK, find_apps
 from txapns.daemon.store.postgresql.api_keys import KeyTable
 from txapns.daemon.store.postgresql.apps import AppTable
 from txapns.daemon.store.postgresql.examination import alive, cluster_now
+from txapns.daemon.store.postgresql.flows import find_flows
 from txapns.daemon.store.postgresql.partitions import DAY, create_ahead
 from txapns.daemon.store.postgresql.schema import Connection, Schema, migrate, pending
 from txapns.daemon.store.postgresql.settings import Settings

@@ -57,7 +57,7 @@ _MODES = (Mode("accept"), Mode("settle"), Mode("lease", durable=False), Mode("re
 
 
 @attrs.define(eq=False)
-class _Lane:
+class _Link:
     """A connection, and the worker in whose thread it is used."""
 
     connection: DatabaseConnection
@@ -100,7 +100,7 @@ class Database:
         self.alone: Callable[[Connection], bool] = lambda connection: True
         self._workers = workers or (lambda name: ThreadWorker(clock, name))
         self._patience = patience
-        self._lanes: dict[str, _Lane] = {}
+        self._links: dict[str, _Link] = {}
         self._watched: list[DatabaseConnection] = []
         self._accepting = _Transactions(self)
         self._settling = _Transactions(self)
@@ -119,7 +119,7 @@ class Database:
     @property
     def warnings(self) -> list[str]:
         """What an operator should change about the server or the connection."""
-        found = [warning for lane in self._lanes.values() for warning in lane.connection.warnings]
+        found = [warning for link in self._links.values() for warning in link.connection.warnings]
         return list(dict.fromkeys(found))
 
     def worker(self, name: str) -> IWorker:
@@ -131,18 +131,18 @@ class Database:
         for mode in _MODES:
             patience = min(self._patience, _PATIENCE_BEAT) if mode.name == "beat" else self._patience
             connection = DatabaseConnection(self.settings, self.clock, mode, patience)
-            self._lanes[mode.name] = _Lane(connection, self._workers(f"txapns-{mode.name}"))
-        self._watched = [lane.connection for lane in self._lanes.values()]
+            self._links[mode.name] = _Link(connection, self._workers(f"txapns-{mode.name}"))
+        self._watched = [link.connection for link in self._links.values()]
         self._watch.start(RETRY, now=False)
-        self._accepting.connection = self._lanes["accept"].connection
-        self._settling.connection = self._lanes["settle"].connection
-        self._acceptances.worker = self._lanes["accept"].worker
-        self._settlements.worker = self._lanes["settle"].worker
-        starting = self._lanes["settle"].run(lambda connection: create_schema(connection, self.settings.schema))
+        self._accepting.connection = self._links["accept"].connection
+        self._settling.connection = self._links["settle"].connection
+        self._acceptances.worker = self._links["accept"].worker
+        self._settlements.worker = self._links["settle"].worker
+        starting = self._links["settle"].run(lambda connection: create_schema(connection, self.settings.schema))
         return starting.addCallbacks(self._opened, self._not_opened)
 
     def _opened(self, _: None) -> None:
-        if not self._lanes:
+        if not self._links:
             return  # it was stopped in the meantime
         self._open = True
         self.health.back()
@@ -163,14 +163,14 @@ class Database:
         return self.flush().addCallback(lambda _: self._close())
 
     def _close(self) -> Deferred[None]:
-        lanes, self._lanes = self._lanes, {}
+        links, self._links = self._links, {}
         self._acceptances.worker = self._settlements.worker = None
 
         def closed(_: object) -> None:
-            if lanes:
+            if links:
                 self._watch.stop()
 
-        return gatherResults([lane.stop() for lane in lanes.values()]).addCallback(closed)
+        return gatherResults([link.stop() for link in links.values()]).addCallback(closed)
 
     # Reading and writing.
 
@@ -189,7 +189,7 @@ class Database:
 
         if not self._open:
             return fail(_closed())
-        return self._lanes["settle"].run(create, limited=False).addErrback(self._failed)
+        return self._links["settle"].run(create, limited=False).addErrback(self._failed)
 
     def write(self, function: Callable[[Connection], _R], size: int = 0) -> Deferred[_R]:
         """
@@ -270,7 +270,7 @@ class Database:
     def _run(self, name: str, function: Callable[[Connection], _R]) -> Deferred[_R]:
         if not self._open:
             return fail(_closed())
-        return self._lanes[name].run(function).addErrback(self.explained)
+        return self._links[name].run(function).addErrback(self.explained)
 
     def flush(self) -> Deferred[None]:
         """Write everything that is waiting, at once; fires when nothing is waiting."""
@@ -310,7 +310,7 @@ class Database:
                 _log.warn("{where} is silent; connecting anew", where=self.settings.where)
         if self._open and self.health.refusal and not self._trying:
             self._trying = True
-            accept, settle = self._lanes["accept"], self._lanes["settle"]
+            accept, settle = self._links["accept"], self._links["settle"]
             trying = accept.run(_touch).addCallback(lambda _: settle.run(_touch))
             trying.addErrback(self.explained).addBoth(self._tried)
 

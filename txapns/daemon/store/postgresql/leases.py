@@ -206,10 +206,11 @@ class Marks:
         Note what was found.
 
         :param begun: where the search began, of the flows that had a mark.
-        :param firsts: of each flow when the first that waits is due, leased or not; ``None`` if nothing waits.
+        :param firsts: of each flow of the app when the first that waits is due, leased or not; ``None`` for nothing.
         :param first_lease: the id of the first lease that is alive; ``None`` for none.
         """
         known = self._apps.setdefault(app, _App())
+        known.flows = {flow: mark for flow, mark in known.flows.items() if flow in firsts}
         for flow, due in firsts.items():
             mark = known.flows.setdefault(flow, _Mark(0, now))
             if flow not in begun:

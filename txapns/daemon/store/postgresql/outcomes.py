@@ -12,6 +12,7 @@ from txapns._network.clocks import wall_clock
 from txapns.daemon.interfaces import IOutcomeLog
 from txapns.daemon.store.postgresql.arrays import bigints, texts
 from txapns.daemon.store.postgresql.database import Database
+from txapns.daemon.store.postgresql.flows import forget_flows
 from txapns.daemon.store.postgresql.leases import ENDED
 from txapns.daemon.store.postgresql.pruning import forget_messages, prune
 from txapns.daemon.store.postgresql.schema import Connection
@@ -131,6 +132,7 @@ class PostgreSQLOutcomeLog:
         self._state = state
         self._wall = wall_clock(database.clock)
         self._pruned = 0  # the number up to which the present round of pruning has come
+        self._flow = 0  # the flow, likewise
 
     # Looking.
 
@@ -210,15 +212,20 @@ class PostgreSQLOutcomeLog:
 
     def prune(self, before: float, limit: int = 1000) -> Deferred[int]:
         """See :meth:`IOutcomeLog.prune`."""
-        position, now = self._pruned, self._wall.now()
+        if not self._state.running:
+            return stopped()
+        return Deferred.fromCoroutine(self._prune(before, limit))
+
+    async def _prune(self, before: float, limit: int) -> int:
+        position, now, width = self._pruned, self._wall.now(), self._state.day
         # A node whose clock is ahead must not forget what the others have just stored.
         before -= max(0.0, now - self._state.time.now() / 1000)
-
-        def pruned(result: tuple[int, int]) -> int:
-            self._pruned, count = result
-            return count
-
-        return self._write(lambda connection: prune(connection, position, before, now, limit, self._state.day), pruned)
+        self._pruned, count = await self._database.write(
+            lambda connection: prune(connection, position, before, now, limit, width)
+        )
+        after = self._flow
+        self._flow, looked = await self._database.between(lambda connection: forget_flows(connection, after, limit))
+        return count + looked if self._flow else count
 
     def _write(self, function: Callable[[Connection], _T], done: Callable[[_T], int]) -> Deferred[int]:
         if not self._state.running:

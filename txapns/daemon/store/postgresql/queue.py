@@ -17,9 +17,10 @@ from zope.interface import implementer
 from txapns.daemon.interfaces import IQueue
 from txapns.daemon.store.acceptance import Acceptance
 from txapns.daemon.store.polling import ChangePoller
-from txapns.daemon.store.postgresql.acceptance import Numbers, add, find_apps, find_flows, recognize
+from txapns.daemon.store.postgresql.acceptance import Numbers, add, find_apps, recognize
 from txapns.daemon.store.postgresql.counts import NodeCounts, read_counts
 from txapns.daemon.store.postgresql.database import Database
+from txapns.daemon.store.postgresql.flows import hold_flows
 from txapns.daemon.store.postgresql.lease_book import Found, LeaseKey
 from txapns.daemon.store.postgresql.leases import (
     ENDED,
@@ -165,14 +166,14 @@ class PostgreSQLQueue(StoredQueue[Connection]):
         self, connection: Connection, acceptances: list[Acceptance]
     ) -> Sequence[list[Receipt] | Exception | None]:
         names = {message.app for each in acceptances for message in each.messages}
-        apps, flows = self._state.apps, self._state.flows
+        apps = self._state.apps
         if names - apps.keys():
             apps = {**apps, **find_apps(connection, names)}
         for acceptance in acceptances:
             acceptance.apps = apps
         lock_apps(connection, acceptances)
-        if unknown := {message.flow for each in acceptances for message in each.messages} - flows.keys():
-            flows = {**flows, **find_flows(connection, unknown, apps)}
+        keys = {message.flow for each in acceptances for message in each.messages}
+        flows = hold_flows(connection, keys, apps, self._state.flows)
         for acceptance in acceptances:
             acceptance.flows = flows
         results, new = recognize(connection, acceptances, self._numbers, self._clock.seconds())

@@ -17,11 +17,12 @@ place and moves when it is settled. They took 1.3 to 1.6 and 1.1 to 1.2 times th
 times the write-ahead log; the figures are in ``docs/daemon-performance.rst``.
 
 The deliveries of a request have consecutive numbers, and a message has the number of its first delivery. What one
-caller sends for one app in one lane is a *flow* and has a row in ``flow``; its notifications wait in line by due time,
-then by number. Each app has a row in ``queue_app``, with the state of its circuit and what is spent of its rate;
-whoever claims notifications of the app, or accepts some that may supersede others, locks it. ``queue_count`` says how
-much waits: each node adds up what its own transactions change in rows of its own, one for its connection that accepts
-and one for that which settles, so that no transaction waits for another. The sum of all rows is exact.
+caller sends for one app in one lane is a *flow* and has a row in ``flow``, which whoever accepts holds, and which is
+forgotten when there is nothing of it; its notifications wait in line by due time, then by number. Each app has a row in
+``queue_app``, with the state of its circuit and what is spent of its rate; whoever claims notifications of the app, or
+accepts some that may supersede others, locks it. ``queue_count`` says how much waits: each node adds up what its own
+transactions change in rows of its own, one for its connection that accepts and one for that which settles, so that no
+transaction waits for another. The sum of all rows is exact.
 
 Times are whole milliseconds: ``due``, ``until`` and ``since`` are of the cluster's time, the rest are dates of a node's
 wall clock. A transaction locks apps first, then flows, leases and notifications, each in ascending order, then keys,
@@ -160,8 +161,9 @@ ALTER TABLE outcome ADD collapse bigint, ADD superseded boolean NOT NULL DEFAULT
 CREATE INDEX outcome_collapse ON outcome (app, collapse, token) WHERE state > 1 AND state = 4 AND collapse IS NOT NULL;
 """,
         "ALTER TABLE queue_app ADD paced_until bigint NOT NULL DEFAULT 0",
+        "CREATE INDEX outcome_flow ON outcome (app, flow) WHERE state > 1 AND state = 4",
     ),
     # An older node would make due at its start what is not sent before a date, and send what is superseded; and it does
-    # not know flows.
-    breaking=(3, 4, 5),
+    # not know flows, or would go on using those that are forgotten.
+    breaking=(3, 4, 5, 7),
 )

@@ -83,6 +83,12 @@ class Leases:
         """Take account of free notifications that may lie anywhere."""
         self._marks.clear()
 
+    def forget(self, flows: Iterable[int]) -> None:
+        """Take account of flows that are gone, and of which nothing was leased; another may get the id of one."""
+        for flow in flows:
+            self._marks.pop(flow, None)
+            self._furthest.pop(flow, None)
+
     def drop(self, number: int) -> None:
         """End the lease of a notification that left the queue, or its place there."""
         self._leases.pop(number, None)

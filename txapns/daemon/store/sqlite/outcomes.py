@@ -18,6 +18,7 @@ from txapns.daemon.store.queue import MOST_COUNTED, stopped
 from txapns.daemon.store.queue_time import milliseconds
 from txapns.daemon.store.sqlite import feedback_log
 from txapns.daemon.store.sqlite.database import Database
+from txapns.daemon.store.sqlite.flows import forget_flows, unused_flows
 from txapns.daemon.store.sqlite.schema import lenient
 from txapns.daemon.store.sqlite.tables import ID_BITS, QueueState, array
 from txapns.daemon.values import Entry, Outcome, State
@@ -141,6 +142,7 @@ class SQLiteOutcomeLog:
         self._clock = database.clock
         self._wall = wall_clock(database.clock)
         self._pruned = 0  # the number up to which the present round of pruning has come
+        self._flow = 0  # the flow, likewise
 
     # Looking.
 
@@ -247,15 +249,20 @@ class SQLiteOutcomeLog:
         """See :meth:`IOutcomeLog.prune`."""
         if not self._state.running:
             return stopped()
+        return Deferred.fromCoroutine(self._prune(before, limit))
+
+    async def _prune(self, before: float, limit: int) -> int:
         position, now = self._pruned, self._wall.now()
-
-        def pruned(result: tuple[int, int]) -> int:
-            self._pruned, count = result
-            return count
-
-        return self._database.write(lambda connection: _prune(connection, position, before, now, limit)).addCallback(
-            pruned
+        self._pruned, count = await self._database.write(
+            lambda connection: _prune(connection, position, before, now, limit)
         )
+        state, after = self._state, self._flow
+        self._flow, looked, unused = await self._database.between(
+            lambda connection: unused_flows(connection, state, after, limit)
+        )
+        if unused:
+            await self._database.write(lambda connection: forget_flows(connection, unused))
+        return count + looked if self._flow else count
 
     def _read(self, function: Callable[[sqlite3.Connection], _R]) -> Deferred[_R]:
         return self._database.read(function) if self._state.running else stopped()

@@ -21,13 +21,14 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from txapns.daemon.interfaces import IQueue
-from txapns.daemon.store.acceptance import Acceptance, FlowKey, uuid_text
+from txapns.daemon.store.acceptance import Acceptance, uuid_text
 from txapns.daemon.store.pace import allowed, spent
 from txapns.daemon.store.queue import StoredQueue, stopped
 from txapns.daemon.store.queue_time import milliseconds
 from txapns.daemon.store.settlement import Report, Settled
 from txapns.daemon.store.sqlite.acceptance import add, recognize
 from txapns.daemon.store.sqlite.database import Database
+from txapns.daemon.store.sqlite.flows import find_flows
 from txapns.daemon.store.sqlite.leases import Mark
 from txapns.daemon.store.sqlite.placing import place, place_these
 from txapns.daemon.store.sqlite.schema import lenient
@@ -241,7 +242,7 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
         number = max([self._number, *(each.first + each.count for each in new)])
         keys = {message.flow for each in new for message in each.messages}
         apps = self._find_apps(connection, {app for app, *_ in keys})
-        flows = self._find_flows(connection, keys, apps)
+        flows = find_flows(connection, self._state, keys, apps)
         for acceptance in new:
             acceptance.apps, acceptance.flows = apps, flows
         add(connection, new)
@@ -264,20 +265,6 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
             return self._state.apps
         connection.executemany("INSERT INTO queue_app (name) VALUES (?)", [(name,) for name in sorted(unknown)])
         return dict(connection.execute("SELECT name, id FROM queue_app"))
-
-    def _find_flows(
-        self, connection: sqlite3.Connection, keys: set[FlowKey], apps: dict[str, int]
-    ) -> dict[FlowKey, int]:
-        unknown = sorted(keys - self._state.flows.keys())
-        if not unknown:
-            return self._state.flows
-        added = {}
-        for name, lane, caller in unknown:
-            row = [apps[name], lane, caller]
-            cursor = connection.execute("INSERT INTO queue_flow (app, lane, caller) VALUES (?, ?, ?)", row)
-            assert cursor.lastrowid is not None
-            added[name, lane, caller] = cursor.lastrowid
-        return {**self._state.flows, **added}
 
     def _stored(self, acceptances: list[Acceptance]) -> None:
         self._reserved = self._reserving

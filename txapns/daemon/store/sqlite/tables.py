@@ -12,6 +12,7 @@ looks at the flows of the app and takes from some of them; see :mod:`txapns.daem
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 import attrs
 import msgspec
@@ -118,6 +119,7 @@ WHERE state = 4 AND collapse IS NOT NULL
 DROP INDEX queue_delivery_id;
 CREATE INDEX queue_delivery_id ON queue_delivery (number >> {ID_BITS}, apns_id, app)
 """,
+        "CREATE INDEX queue_delivery_flow_dead ON queue_delivery (flow) WHERE state = 4",
     ),
 )
 
@@ -150,6 +152,15 @@ class QueueState:
             app, lane, _ = key
             self.app_flows.setdefault(app, {})[flows[key]] = lane
         self.flows = flows
+
+    def forget(self, unused: Iterable[int]) -> None:
+        """Forget flows of which nothing waits, given their ids."""
+        gone = set(unused)
+        self.flows = {key: flow for key, flow in self.flows.items() if flow not in gone}
+        for lanes in self.app_flows.values():
+            for flow in gone & lanes.keys():
+                del lanes[flow]
+        self.leases.forget(gone)
 
 
 def array(value: object) -> str:
