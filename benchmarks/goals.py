@@ -21,12 +21,15 @@ from pathlib import Path
 
 import rows.client
 import rows.daemon
+import rows.pairs
 import rows.starts
+import rows.store
 from http2 import ENVIRONMENT
 from report import line, write_json, write_page, write_plot
 from rounds import Experiment, Row, Settings, measured
 
-EXPERIMENTS = (*rows.client.EXPERIMENTS, *rows.daemon.EXPERIMENTS, *rows.starts.EXPERIMENTS)
+MODULES = (rows.client, rows.daemon, rows.store, rows.starts, rows.pairs)
+EXPERIMENTS = tuple(experiment for module in MODULES for experiment in module.EXPERIMENTS)
 
 
 def chosen(names: Sequence[str]) -> list[Experiment]:

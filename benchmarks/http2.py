@@ -162,6 +162,7 @@ class Figures:
     :ivar cpu: CPU time of each, in µs.
     :ivar peak: the peak of memory, in MB.
     :ivar lost: how many were not accepted that should have been.
+    :ivar started: when it began and when it ended, by the machine's monotonic clock, if the sender tells.
     """
 
     count: int
@@ -169,6 +170,8 @@ class Figures:
     cpu: float
     peak: float
     lost: int
+    started: float = 0.0
+    ended: float = 0.0
 
 
 @attrs.frozen
@@ -211,7 +214,9 @@ def run_script(command: list[str], server: Server, count: int, way: str = "send"
     node_path = {"NODE_PATH": str(ENVIRONMENT / "node/node_modules")}
     printed, _, peak = run_process([*command, task], node_path)
     found = json.loads(printed)
-    return Figures(count, found["rate"], found["cpu"], peak, server.accepted(count) - found["accepted"])
+    lost = server.accepted(count) - found["accepted"]
+    times = found.get("started", 0.0), found.get("ended", 0.0)
+    return Figures(count, found["rate"], found["cpu"], peak, lost, *times)
 
 
 def run_h2load(server: Server, count: int) -> Figures:

@@ -20,6 +20,8 @@ __all__ = ["line", "write_json", "write_page", "write_plot"]
 _TEXT, _BARS, _HEIGHT = 560, 320, 22
 #: How many times better or worse than the bound a figure at the edge of the plot is.
 _EDGE = 8.0
+#: How many of the parts of a figure are printed, the largest first if there are more; JSON has all.
+_PARTS = 5
 
 
 _HEAD = """\
@@ -45,7 +47,10 @@ def line(row: Row) -> str:
     if row.missing:
         return f"{row.goal.name:12} {row.goal.bound:>9}  not measured: {row.missing}"
     values = [sample.figure for sample in row.samples]
-    parts = "; ".join(f"{name} {row.goal.shown(value).split()[0]}" for name, value in row.parts.items())
+    found = list(row.parts.items())
+    if len(found) > _PARTS:
+        found = sorted(found, key=lambda part: -part[1])[:_PARTS]
+    parts = "; ".join(f"{name} {row.goal.shown(value).split()[0]}" for name, value in found)
     return (
         f"{row.goal.name:12} {row.goal.bound:>9}  {'pass' if row.reached else 'FAIL'} {row.goal.shown(row.figure):>9} "
         f"({min(values):.2f} to {max(values):.2f})  others {_others(row):.1f} cores  {parts}"

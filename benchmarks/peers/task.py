@@ -23,8 +23,9 @@ async def measure(send):
         await send(TASK.warm_up)
     before, started = time.process_time(), time.perf_counter()
     accepted = await send(TASK.count)
-    took, cpu = time.perf_counter() - started, time.process_time() - before
-    print(json.dumps({"rate": TASK.count / took, "cpu": cpu / TASK.count * 1e6, "accepted": accepted}))
+    ended, cpu = time.perf_counter(), time.process_time() - before
+    found = {"rate": TASK.count / (ended - started), "cpu": cpu / TASK.count * 1e6, "accepted": accepted}
+    print(json.dumps(found | {"started": started, "ended": ended}))
 
 
 async def send_each(send_one, count, workers):

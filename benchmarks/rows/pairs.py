@@ -1,0 +1,90 @@
+"""
+What a second process adds: two clients instead of one, and two daemons that share a PostgreSQL server.
+
+On a machine with few cores the second process has no whole one, since servers and caller run there, too. So the rate is
+held against what the cores allow: twice that of one, or what all cores together could do at the CPU time that one took,
+server and all, whichever is less.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from cluster import Setup
+from daemon import LOADS, TXAPNS, Figures, cpu_times
+from database_server import database_server
+from http2 import OURS, SCENARIOS, Server, run_script, serving
+from rounds import Experiment, Goal, Sample, Settings, alternating
+
+from rows import needs
+
+__all__ = ["EXPERIMENTS"]
+
+#: How many notifications each client sends, and all daemons together.
+CLIENT, DAEMON = 200_000, 100_000
+
+
+def allowed(rate: float, cpu: float) -> float:
+    """Return how many times the rate of one the cores allow two, if one took so many µs of all cores for each."""
+    return min(2.0, (os.cpu_count() or 1) * 1e6 / cpu / rate)
+
+
+def share(one: float, two: float, cpu: float) -> Sample:
+    """Make a sample of two rates, and of the CPU time that one took with all that it needs."""
+    most, times = allowed(one, cpu), two / one
+    return Sample(times / most * 100, {"times one's rate": times, "the cores allow": most, "one, /s": one})
+
+
+def send(server: Server, count: int, processes: int) -> tuple[float, float]:
+    """Send by so many clients; returns the rate of all, and the CPU time of clients and server in µs."""
+    before = sum(cpu_times(server.process).values())
+    with ThreadPoolExecutor(processes) as pool:
+        found = list(pool.map(lambda _: run_script(OURS, server, count), range(processes)))
+    served = (sum(cpu_times(server.process).values()) - before) * 1e6 / (count * processes * 1.1)  # with the warm-up
+    took = max(each.ended for each in found) - min(each.started for each in found)
+    return count * processes / took, statistics.mean(each.cpu for each in found) + served
+
+
+def clients(settings: Settings) -> Iterator[Mapping[str, Sample]]:
+    """Compare two clients with one."""
+    count = settings.count(CLIENT, 1_000)
+    with serving(SCENARIOS["plain"]) as server:
+        for number in range(settings.rounds):
+            sides = {"one": partial(send, server, count, 1), "two": partial(send, server, count, 2)}
+            found = alternating(number, sides)
+            (one, cpu), (two, _) = found["one"], found["two"]
+            yield {"two-clients": share(one, two, cpu)}
+
+
+def daemons(settings: Settings) -> Iterator[Mapping[str, Sample]]:
+    """Compare two daemons on one database with one."""
+    count = settings.count(DAEMON, 1_000)
+    with serving(SCENARIOS["plain"]) as server, database_server(settings.directory) as database:
+
+        def run(nodes: int) -> Figures:
+            with Setup(nodes).running(server, database, settings.directory, TXAPNS) as daemon:
+                return daemon.measure(LOADS["batches"], count)
+
+        for number in range(settings.rounds):
+            found = alternating(number, {"one": partial(run, 1), "two": partial(run, 2)})
+            one, two = found["one"], found["two"]
+            cpu = sum(one.cpu[name] for name in ("daemon", "database", "server", "caller"))
+            yield {"two-daemons": share(one.rate, two.rate, cpu)}
+
+
+EXPERIMENTS = (
+    Experiment(
+        (Goal("two-clients", "two clients: rate, of twice one's or of what the cores allow", 90, "%", True),),
+        clients,
+        (needs.c_server, needs.proc),
+    ),
+    Experiment(
+        (Goal("two-daemons", "two daemons on PostgreSQL: likewise", 90, "%", True),),
+        daemons,
+        (needs.c_server, needs.postgresql, needs.proc),
+    ),
+)
