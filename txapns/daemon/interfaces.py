@@ -185,6 +185,18 @@ class IOutcomeLog(Interface):
     def listed(app: str | None, state: State, limit: int, after: int = 0) -> Deferred[list[Entry]]:
         """List notifications in the order of their acceptance, after the number of the last one listed before."""
 
+    def failures(app: str, limit: int) -> Deferred[list[Entry]]:
+        """List the notifications of an app that were rejected, expired or given up last, the latest first."""
+
+    def of_device(app: str, token: bytes, limit: int) -> Deferred[list[Entry]]:
+        """
+        List notifications for a device, those accepted last first.
+
+        Those that were rejected, expired or given up are all found. The others are found only if they are among the
+        latest :data:`~txapns.daemon.store.queue.SCANNED` of all apps: to find them all would take an index of all
+        tokens, and accepting a notification would take half as long again.
+        """
+
     def dead_letters() -> Deferred[Mapping[str, int]]:
         """
         Count the dead letters of each app that has some.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon.fakes import DatedClock
-from txapns.daemon.operations.history import KEPT, MOST_APPS, SPAN, STEP, History
+from txapns.daemon.operations.history import KEPT, SPAN, STEP, History
 from txapns.daemon.operations.metrics import Totals
 from txapns.daemon.values import Content, Leased, Settlement, State
 
@@ -51,22 +51,6 @@ class HistoryTests(SynchronousTestCase):
         self.pass_time(12)
         self.assertEqual(self.history.rates(), Totals())
 
-    def test_failures(self) -> None:
-        """The latest failures of each app are kept, of the apps that had some last; expired ones count, too."""
-        for number in range(MOST_APPS + 1):
-            app = f"app{number}"
-            leased = [Leased(n, Content(app, b"{}", {}), b"\xab" * 32, "", 0, 0.0, 0.0) for n in range(KEPT + 2)]
-            states = (State.EXPIRED, State.ACCEPTED, *[State.REJECTED] * KEPT)
-            self.history.settled(app, leased, [Settlement(n, state, 400, str(n)) for n, state in enumerate(states)])
-        found = self.history.failures("app1")
-        self.assertEqual([each.reason for each in found], [str(n + 2) for n in reversed(range(KEPT))])
-        self.history.settled("app1", leased[:1], [Settlement(0, State.EXPIRED)])
-        self.assertEqual(
-            (self.history.failures("app1")[0].state, len(self.history.failures("app1"))), (State.EXPIRED, KEPT)
-        )
-        self.assertEqual(self.history.failures("app0"), [])
-        self.assertEqual({each.state for each in self.history.rejections()}, {State.REJECTED})
-
     def test_bounded(self) -> None:
         """Only 15 minutes are kept."""
         self.pass_time(3 * STEP * SPAN, 1)
@@ -107,5 +91,6 @@ class HistoryTests(SynchronousTestCase):
         self.history.settled("chess", leased, [Settlement(0, State.ACCEPTED, 200), *rejected])
         found = self.history.rejections()
         self.assertEqual((len(found), found[0].token, found[0].reason), (KEPT, "6363…6363", "Unregistered"))
-        self.history.settled("chess", leased[:1], [Settlement(0, State.ACCEPTED, 200)])
+        for state in (State.ACCEPTED, State.EXPIRED, State.DEAD):
+            self.history.settled("chess", leased[:1], [Settlement(0, state)])
         self.assertEqual(self.history.rejections(), found)

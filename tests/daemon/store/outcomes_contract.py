@@ -128,6 +128,45 @@ class OutcomeLogContract(StoreContract):
             [each.outcome.apns_id for each in self.ask("listed", "chess", State.WAITING, 9)], ids[2:3]
         )
 
+    def test_failures(self) -> None:
+        """The latest failures of an app are those that failed last, whenever they were accepted."""
+        ids = self.accept(5)
+        others = self.accept(1, "news")
+        leased = self.lease()
+        results = [(3, State.REJECTED), (0, State.DEAD), (1, State.ACCEPTED), (2, State.EXPIRED)]
+        for position, state in results:
+            self.world.clock.advance(1)
+            self.settle([leased[position]], state, 400 if state is State.REJECTED else 0, "BadDeviceToken")
+        self.settle(self.lease(app="news"), State.REJECTED, 400, "BadTopic")
+        found = self.ask("failures", "chess", 10)
+        self.case.assertEqual([each.outcome.apns_id for each in found], [ids[2], ids[0], ids[3]])
+        self.case.assertEqual((found[2].token, found[2].outcome.status), ((3).to_bytes(32, "big"), 400))
+        self.case.assertEqual(self.ask("failures", "chess", 2), found[:2])
+        self.case.assertEqual([each.outcome.apns_id for each in self.ask("failures", "news", 9)], others)
+        self.case.assertEqual(self.ask("failures", "go", 9), [])
+        self.ask("retry", "chess", 10)
+        self.case.assertEqual(len(self.ask("failures", "chess", 9)), 2)
+
+    def test_of_device(self) -> None:
+        """What is known of a device of an app is all that failed, and of what did not, the latest."""
+        tokens = [b"1", b"2", b"1", b"1", b"1"]
+        [receipt] = self.do("accept", [Message("chess", PAYLOAD, {}, tokens, [ID] * len(tokens))])
+        self.do("accept", [Message("news", PAYLOAD, {}, [b"1"], [ID])])
+        leased = self.lease()
+        self.settle(leased[:2], State.REJECTED, 400, "BadDeviceToken")
+        self.settle(leased[2:3], State.ACCEPTED, 200)
+        self.settle(leased[3:4], State.EXPIRED)
+
+        def look(app: str, token: bytes, limit: int = 9) -> list[int]:
+            return [each.outcome.number for each in self.ask("of_device", app, token, limit)]
+
+        first, _, accepted, expired, waiting = receipt.numbers
+        self.case.assertEqual(look("chess", b"1"), [waiting, expired, accepted, first])
+        self.case.assertEqual(look("chess", b"1", 2), [waiting, expired])
+        self.case.assertEqual((len(look("news", b"1")), look("news", b"2"), look("go", b"1")), (1, [], []))
+        states = [each.outcome.state for each in self.ask("of_device", "chess", b"1", 9)]
+        self.case.assertEqual(states, [State.WAITING, State.EXPIRED, State.ACCEPTED, State.REJECTED])
+
     def test_retried(self) -> None:
         """Dead letters, and only they, can be retried, as if they had just been accepted."""
         ids = self.accept(3)

@@ -7,27 +7,22 @@ shortened. Buttons are only on the page of a caller who may manage apps.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from datetime import datetime, timezone
+from collections.abc import Mapping
 from importlib.resources import files
-from uuid import UUID
 
 from twisted.internet.defer import Deferred
 from twisted.web.iweb import IRequest
 from twisted.web.template import Element, Tag, XMLString, flattenString, renderer, tags
 
-from txapns import reasons
 from txapns.daemon.errors import UnknownApp
 from txapns.daemon.interfaces import IFeedbackLog, IOutcomeLog
 from txapns.daemon.operations.app_actions import actions
 from txapns.daemon.operations.app_list import COLUMNS, CREDENTIAL, app_row
-from txapns.daemon.operations.cells import clock_time, number
+from txapns.daemon.operations.cells import clock_time
 from txapns.daemon.operations.health import AppOverview, Condition, HealthCheck
-from txapns.daemon.operations.history import FailedNotification, History
+from txapns.daemon.operations.history import History
+from txapns.daemon.operations.look_up import LookUp
 from txapns.daemon.operations.management import IManagedApps
-from txapns.daemon.values import FeedbackEntry, Outcome, State
-from txapns.errors import redact
 
 __all__ = ["AppPage"]
 
@@ -61,8 +56,7 @@ class AppPage:
         self._health = health
         self._apps = apps
         self._history = history
-        self._outcomes = outcomes
-        self._feedback = feedback
+        self._look_up = LookUp(outcomes, feedback)
 
     async def html(self, name: str, *, manage: bool, what: str | None = None) -> bytes:
         """
@@ -74,9 +68,10 @@ class AppPage:
         :raises Unavailable: nothing can be looked up now.
         """
         app, now = await self._overview(name)
-        found = None if what is None else await self._look(name, what.strip())
+        found = "" if what is None else await self._look_up.find(name, what.strip())
+        failures = await self._look_up.failures(name)
         rotates = self._apps.source(name) == "database"
-        page = _Page(app, self._history, now, manage=manage, rotates=rotates, found=found)
+        page = _Page(app, self._history, now, manage=manage, rotates=rotates, found=found, failures=failures)
         return b"<!DOCTYPE html>\n" + await _flat(page)
 
     async def check(self, name: str) -> None:
@@ -90,50 +85,9 @@ class AppPage:
             raise UnknownApp(f"there is no app {name}")
         return app, overview.at
 
-    async def _look(self, app: str, what: str) -> str:
-        """Say what is known of a notification or a device."""
-        with suppress(ValueError):
-            if len(what) == 36:
-                return _of_notification(await self._outcomes.latest(str(UUID(what)), [app]))
-            if token := bytes.fromhex(what):
-                return _of_device(token, (await self._feedback.known(app, [token])).get(token))
-        return "This is neither an apns-id nor a device token in hexadecimal."
-
 
 def _flat(page: Element) -> Deferred[bytes]:
     return flattenString(None, page)
-
-
-def _of_notification(outcome: Outcome | None) -> str:
-    if outcome is None:
-        return "The app has no notification with this apns-id, or it is forgotten."
-    attempts = "1 attempt" if outcome.attempts == 1 else f"{number(outcome.attempts)} attempts"
-    text = f"{outcome.state.name.capitalize()}, accepted by the daemon at {_date(outcome.accepted_at)}"
-    if outcome.settled_at is not None:
-        text = f"{text}, final at {_date(outcome.settled_at)}"
-    text = f"{text}; {attempts} before."
-    if outcome.status or outcome.reason:
-        text = f"{text} {_answer(outcome.status, outcome.reason)}: {_explained(outcome.status, outcome.reason)}"
-    return f"{text} apns-unique-id: {outcome.unique_id}." if outcome.unique_id else text
-
-
-def _of_device(token: bytes, entry: FeedbackEntry | None) -> str:
-    if entry is None:
-        return f"The device token {redact(token)} is not among the dead tokens of the app."
-    explained = reasons.text(410, entry.reason)
-    return f"The device token {redact(token)} is dead since {_date(entry.timestamp)}, {entry.reason}: {explained}"
-
-
-def _date(at: float) -> str:
-    return f"{datetime.fromtimestamp(at, timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _answer(status: int, reason: str) -> str:
-    return f"{status} {reason}".strip() if status else reason
-
-
-def _explained(status: int, reason: str) -> str:
-    return reasons.text(status, reason) if status else "Apple did not answer."
 
 
 class _Page(Element):
@@ -142,7 +96,15 @@ class _Page(Element):
     loader = XMLString((_STATIC / "app.xml").read_bytes())
 
     def __init__(
-        self, app: AppOverview, history: History, now: float, *, manage: bool, rotates: bool, found: str | None
+        self,
+        app: AppOverview,
+        history: History,
+        now: float,
+        *,
+        manage: bool,
+        rotates: bool,
+        found: Tag | str,
+        failures: Tag,
     ) -> None:
         super().__init__()
         self._app = app
@@ -151,6 +113,7 @@ class _Page(Element):
         self._manage = manage
         self._rotates = rotates
         self._found = found
+        self._failures = failures
 
     @renderer
     def page(self, request: IRequest | None, tag: Tag) -> Tag:
@@ -170,40 +133,10 @@ class _Page(Element):
             ),
             figures=[tags.div(tags.dt(label), tags.dd(text, class_=kind)) for label, text, kind in facts],
             actions=actions(app, row[CREDENTIAL], rotates=self._rotates) if self._manage else "",
-            found="" if self._found is None else tags.p(self._found, class_="found", role="status", id="found"),
-            failures=_failures(self._history.failures(app.name)),
+            found=self._found,
+            failures=self._failures,
         )
 
 
 def _with(text: str, note: str) -> str:
     return f"{text} ({note})" if note else text
-
-
-_HEADS = ("Time", "Device token", "State", "Answer", "What it means")
-
-
-def _failures(failures: Iterable[FailedNotification]) -> Tag:
-    rows = [
-        tags.tr(
-            tags.th(clock_time(each.at), scope="row", role="rowheader"),
-            [tags.td(text, role="cell") for text in _failure(each)],
-            role="row",
-        )
-        for each in failures
-    ]
-    nothing = tags.tr(
-        tags.td("None since the start of this node.", class_="empty", colspan=str(len(_HEADS)), role="cell"), role="row"
-    )
-    head = tags.tr([tags.th(label, scope="col", role="columnheader") for label in _HEADS], role="row")
-    caption = tags.caption("What was rejected, expired or was given up last, newest first")
-    parts = tags.thead(head, role="rowgroup"), tags.tbody(rows or nothing, role="rowgroup", id="failures")
-    return tags.div(tags.table(caption, parts, role="table", class_="failures"), class_="table")
-
-
-def _failure(each: FailedNotification) -> tuple[str, ...]:
-    meaning = "It expired before it could be sent." if each.state is State.EXPIRED else ""
-    if each.state is State.DEAD:
-        meaning = "It was given up after too many attempts, and can be retried. "
-    if each.status:
-        meaning = f"{meaning}{reasons.text(each.status, each.reason)}"
-    return each.token, each.state.name.lower(), _answer(each.status, each.reason) or "–", meaning or "–"

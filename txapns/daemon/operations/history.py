@@ -3,7 +3,7 @@ The last 15 minutes, in memory: how many notifications there were, and the lates
 
 Memory does not grow with the number of notifications. The counts are read every two seconds from
 :class:`~txapns.daemon.operations.metrics.Totals` and become one number for every ten seconds; only the latest
-rejections, and the latest failures of the apps that had some last, are kept, with shortened tokens.
+rejections are kept, with shortened tokens.
 """
 
 from __future__ import annotations
@@ -21,29 +21,25 @@ from txapns.daemon.operations.metrics import Totals
 from txapns.daemon.values import Leased, Settlement, State
 from txapns.errors import redact
 
-__all__ = ["KEPT", "MOST_APPS", "SPAN", "STEP", "FailedNotification", "History"]
+__all__ = ["KEPT", "SPAN", "STEP", "History", "RejectedNotification"]
 
 #: The length of a step in seconds, and how many steps are kept.
 STEP, SPAN = 10, 90
-#: How many rejections are kept, and how many failures of an app.
+#: How many rejections are kept.
 KEPT = 12
-#: Of how many apps failures are kept.
-MOST_APPS = 1_000
 
 _TICK = 2.0
 _REJECTED = State.REJECTED
-_FAILED = (State.REJECTED, State.EXPIRED, State.DEAD)
 _RECENT = 5  # ticks over which the current rate is measured
 
 
 @attrs.frozen
-class FailedNotification:
-    """A notification that Apple rejected, that expired or that was given up; ``at`` is in UNIX seconds."""
+class RejectedNotification:
+    """A notification that Apple rejected; ``at`` is in UNIX seconds."""
 
     at: float
     app: str
     token: str
-    state: State
     status: int
     reason: str
 
@@ -62,8 +58,7 @@ class History:
         self._totals = totals
         self._steps: deque[tuple[float, Totals]] = deque(maxlen=SPAN)
         self._recent: deque[tuple[float, Totals]] = deque(maxlen=_RECENT + 1)
-        self._rejections: deque[FailedNotification] = deque(maxlen=KEPT)
-        self._failures: dict[str, deque[FailedNotification]] = {}  # those that had some last at the end
+        self._rejections: deque[RejectedNotification] = deque(maxlen=KEPT)
         self._begun = (0.0, attrs.evolve(totals))
         self._alarm = Alarm(clock, self._tick)
 
@@ -87,13 +82,9 @@ class History:
         ahead = self._wall.now() - self._clock.seconds()
         return [(round(began + ahead), counts) for began, counts in self._steps]
 
-    def rejections(self) -> list[FailedNotification]:
+    def rejections(self) -> list[RejectedNotification]:
         """Return the latest rejections, newest first."""
         return list(self._rejections)
-
-    def failures(self, app: str) -> list[FailedNotification]:
-        """Return the latest failures of an app, newest first."""
-        return list(self._failures.get(app, ()))
 
     def rates(self) -> Totals:
         """Return the current rates per second."""
@@ -103,23 +94,17 @@ class History:
         return _difference(first, last, max(now - before, 0.001))
 
     def settled(self, app: str, leased: Sequence[Leased], settlements: Sequence[Settlement]) -> None:
-        """Keep the latest failures of a chunk, and how soon it was answered."""
+        """Keep the latest rejections of a chunk, and how soon it was answered."""
         self.activity.settled(app, leased, settlements)
-        failed = [each for each in settlements if each.state in _FAILED][-KEPT:]
-        if not failed:
+        rejected = [each for each in settlements if each.state is _REJECTED][-KEPT:]
+        if not rejected:
             return
-        numbers = {each.number for each in failed}
+        numbers = {each.number for each in rejected}
         tokens = {each.number: redact(each.token) for each in leased if each.number in numbers}
         now = self._wall.now()
-        failures = self._failures.pop(app, None) or deque(maxlen=KEPT)
-        self._failures[app] = failures
-        if len(self._failures) > MOST_APPS:
-            del self._failures[next(iter(self._failures))]
-        for each in failed:
+        for each in rejected:
             token = tokens.get(each.number, "…")
-            failures.appendleft(FailedNotification(now, app, token, each.state, each.status, each.reason))
-        # What the page shows of all apps is what Apple said.
-        self._rejections.extendleft([each for each in list(failures)[len(failed) - 1 :: -1] if each.state is _REJECTED])
+            self._rejections.appendleft(RejectedNotification(now, app, token, each.status, each.reason))
 
     def _tick(self) -> None:
         now = self._clock.seconds()

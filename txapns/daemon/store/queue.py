@@ -22,10 +22,12 @@ from txapns.daemon.store.settlement import Report, Settled
 from txapns.daemon.store.superseding import Superseded, SupersededListeners
 from txapns.daemon.values import Idempotency, Lease, Leased, Message, Receipt, Settlement, State
 
-__all__ = ["MOST_COUNTED", "Counts", "QueueDatabase", "QueueState", "StoredQueue", "stopped"]
+__all__ = ["MOST_COUNTED", "SCANNED", "Counts", "QueueDatabase", "QueueState", "StoredQueue", "stopped"]
 
 #: How many rows are counted at most when somebody wants to know how many there are.
 MOST_COUNTED = 100_000
+#: In how many of the latest notifications those for one device are looked for.
+SCANNED = 100_000
 
 _C = TypeVar("_C")
 _C_co = TypeVar("_C_co", covariant=True)

@@ -22,6 +22,7 @@ from tests.daemon.store.postgresql.plans import plan
 from tests.daemon.store.postgresql.world import DAY, PostgreSQLWorld
 from tests.postgresql import Schema, schema
 from txapns.daemon.store.postgresql.settings import Settings
+from txapns.daemon.store.queue import SCANNED
 from txapns.daemon.store.superseding import hash_of
 from txapns.daemon.values import Idempotency, Lane, Settlement, State, TokenEnvironment, TokenKind
 
@@ -142,6 +143,9 @@ class PlanTests(SynchronousTestCase):
         for apps in (None, [], ["chess", "news"]):
             self.ask("latest", accepted.apns_ids[0], apps)
         self.ask("seen", "chess")
+        for app in ("chess", "news", "go"):
+            self.ask("failures", app, 12)
+            self.ask("of_device", app, sha256(b"50").digest(), 12)
         for app in (None, "chess"):
             for state in State:
                 self.ask("listed", app, state, 10)
@@ -192,6 +196,9 @@ class PlanTests(SynchronousTestCase):
             self.world.execute_all("ANALYZE")
             self.assertGreater(len({each.statement for each in self.world.found}), 30)
             for each in self.world.found:
+                if f"LIMIT {SCANNED}" in each.statement:  # it looks at so many, and tells whoever asks
+                    self.assertLessEqual(each.rows, SCANNED, str(each))
+                    continue
                 self.assertLessEqual(each.scanned, SMALL, str(each))
                 self.assertLess(each.pages, PAGES, str(each))
                 self.assertLess(each.rows, ROWS, str(each))
@@ -205,6 +212,20 @@ class PlanTests(SynchronousTestCase):
         with self.world.connect() as connection:
             found = plan(connection, "SELECT app FROM outcome WHERE state = 4 LIMIT %s", [100_000])
         self.assertEqual(len(re.findall(r"Index.* Scan (?:using|on) outcome_\d+_\d+_app_flow_idx", found)), 3, found)
+
+    def test_failures(self) -> None:
+        """The latest failures of an app, and those of a device, are found in indexes of their own."""
+        self.world.execute_all(
+            _LOAD.format(count=10_000, start=int(START * 1000), day=DAY, collapse=hash_of("score")) + "; ANALYZE"
+        )
+        failed = "SELECT number FROM outcome WHERE app = 1 AND state > 1 AND state < 5"
+        with self.world.connect() as connection:
+            found = plan(connection, f"{failed} ORDER BY settled_at DESC LIMIT 12", [])
+            self.assertRegex(found, r"Index Scan Backward using outcome_\w*app_settled_at_idx")
+            found = plan(connection, f"{failed} AND token = %s ORDER BY number DESC LIMIT 12", [b"50"])
+            self.assertRegex(found, r"Index.* Scan Backward using outcome_\w*app_token_number_idx")
+        [latest, *others] = self.ask("failures", "chess", 12)
+        self.assertEqual((latest.outcome.app, len(others)), ("chess", 11))
 
     def test_few(self) -> None:
         """With ten rows."""

@@ -10,6 +10,7 @@ from zope.interface import implementer
 
 from txapns._network.clocks import wall_clock
 from txapns.daemon.interfaces import IOutcomeLog
+from txapns.daemon.store.outcomes import latest_failures
 from txapns.daemon.store.postgresql.arrays import bigints, texts
 from txapns.daemon.store.postgresql.database import Database
 from txapns.daemon.store.postgresql.flows import forget_flows
@@ -17,7 +18,7 @@ from txapns.daemon.store.postgresql.leases import ENDED
 from txapns.daemon.store.postgresql.pruning import forget_messages, prune
 from txapns.daemon.store.postgresql.schema import Connection
 from txapns.daemon.store.postgresql.state import QueueState
-from txapns.daemon.store.queue import MOST_COUNTED, stopped
+from txapns.daemon.store.queue import MOST_COUNTED, SCANNED, stopped
 from txapns.daemon.values import Entry, Outcome, State
 
 __all__ = ["PostgreSQLOutcomeLog"]
@@ -63,6 +64,21 @@ _PAGE = f"number > %(after)s AND {_APP} ORDER BY number LIMIT %(limit)s"
 _LIST_WAITING = _ENTRIES.format(f"{_WAITING} WHERE {_PAGE}")
 
 _LIST_SETTLED = _ENTRIES.format(f"{_SETTLED} WHERE {{}} AND {_PAGE}")
+
+_FAILED = "app = (SELECT id FROM queue_app WHERE name = %(app)s) AND state > 1 AND state < 5"
+
+_FAILURES = _ENTRIES.format(f"{_SETTLED} WHERE {_FAILED} ORDER BY settled_at DESC LIMIT %(limit)s")
+
+_FAILED_OF_DEVICE = f"""
+SELECT number FROM outcome WHERE {_FAILED} AND token = %(token)s ORDER BY number DESC LIMIT %(limit)s
+"""
+
+_LATEST_NUMBERS = f"""
+SELECT number FROM (SELECT number, app, token FROM {{}} ORDER BY number DESC LIMIT {SCANNED}) AS latest
+WHERE app = (SELECT id FROM queue_app WHERE name = %(app)s) AND token = %(token)s ORDER BY number DESC LIMIT %(limit)s
+"""
+
+_LATEST_OF_DEVICE = _LATEST_NUMBERS.format("queue"), _LATEST_NUMBERS.format("outcome")
 
 _LOCK_APPS = """
 SELECT FROM queue_app WHERE %(app)s::text IS NULL OR name = %(app)s::text ORDER BY id FOR NO KEY UPDATE
@@ -167,9 +183,31 @@ class PostgreSQLOutcomeLog:
     def listed(self, app: str | None, state: State, limit: int, after: int = 0) -> Deferred[list[Entry]]:
         """See :meth:`IOutcomeLog.listed`."""
         statement = _LIST_WAITING if state is State.WAITING else _LIST_SETTLED.format(_of_state(state))
-        lead = self._state.time.date() - self._state.time.now()  # due times are shown as dates
-        values = {"app": app, "limit": limit, "after": after}
+        values, lead = {"app": app, "limit": limit, "after": after}, self._lead()
         return self._read(lambda connection: _entries(connection, statement, values, lead))
+
+    def failures(self, app: str, limit: int) -> Deferred[list[Entry]]:
+        """See :meth:`IOutcomeLog.failures`."""
+        values, lead = {"app": app, "limit": limit}, self._lead()
+        reading = self._read(lambda connection: _entries(connection, _FAILURES, values, lead))
+        return reading.addCallback(latest_failures)
+
+    def of_device(self, app: str, token: bytes, limit: int) -> Deferred[list[Entry]]:
+        """See :meth:`IOutcomeLog.of_device`."""
+        values, lead = {"app": app, "token": token, "limit": limit}, self._lead()
+
+        def look(connection: Connection) -> list[Entry]:
+            numbers = {number for (number,) in connection.execute(_FAILED_OF_DEVICE, values, prepare=True).fetchall()}
+            for statement in _LATEST_OF_DEVICE:  # planned each time: what is best depends on how many rows there are
+                numbers |= {number for (number,) in connection.execute(statement, values, prepare=False).fetchall()}
+            wanted = bigints(sorted(numbers)[-limit:])
+            return _entries(connection, _THESE, {"numbers": wanted}, lead)[::-1]
+
+        return self._read(look)
+
+    def _lead(self) -> int:
+        """Tell what makes dates of due times."""
+        return self._state.time.date() - self._state.time.now()
 
     def dead_letters(self) -> Deferred[Mapping[str, int]]:
         """See :meth:`IOutcomeLog.dead_letters`."""

@@ -162,6 +162,10 @@ CREATE INDEX outcome_collapse ON outcome (app, collapse, token) WHERE state > 1 
 """,
         "ALTER TABLE queue_app ADD paced_until bigint NOT NULL DEFAULT 0",
         "CREATE INDEX outcome_flow ON outcome (app, flow) WHERE state > 1 AND state = 4",
+        """
+CREATE INDEX outcome_failed_at ON outcome (app, settled_at) WHERE state > 1 AND state < 5;
+CREATE INDEX outcome_failed_token ON outcome (app, token, number) WHERE state > 1 AND state < 5;
+""",
     ),
     # An older node would make due at its start what is not sent before a date, and send what is superseded; and it does
     # not know flows, or would go on using those that are forgotten.

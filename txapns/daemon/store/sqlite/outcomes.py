@@ -14,7 +14,8 @@ from zope.interface import implementer
 from txapns._network.clocks import wall_clock
 from txapns.daemon.interfaces import IOutcomeLog
 from txapns.daemon.store.acceptance import uuid_text
-from txapns.daemon.store.queue import MOST_COUNTED, stopped
+from txapns.daemon.store.outcomes import latest_failures
+from txapns.daemon.store.queue import MOST_COUNTED, SCANNED, stopped
 from txapns.daemon.store.queue_time import milliseconds
 from txapns.daemon.store.sqlite import feedback_log
 from txapns.daemon.store.sqlite.database import Database
@@ -61,6 +62,20 @@ SELECT (SELECT max(({_WITH_ID} AND app = wanted.app)) FROM wanted) AS found FROM
 _LIST = """
 WHERE state = ? AND +queue_delivery.number > ? AND coalesce(name = ?, TRUE) ORDER BY +queue_delivery.number LIMIT ?
 """
+
+_FAILED = "app = (SELECT id FROM queue_app WHERE name = ?) AND state > 1 AND state < 5"
+
+_FAILURES = f"""
+WHERE queue_delivery.number IN (SELECT number FROM queue_delivery WHERE {_FAILED} ORDER BY settled_at DESC LIMIT ?)
+"""  # noqa: S608 - no values
+
+_OF_DEVICE = f"""
+SELECT number FROM (SELECT number FROM queue_delivery WHERE {_FAILED} AND token = ? ORDER BY number DESC LIMIT ?)
+UNION
+SELECT number FROM (SELECT number, app, token FROM queue_delivery ORDER BY number DESC LIMIT {SCANNED})
+WHERE app = (SELECT id FROM queue_app WHERE name = ?) AND token = ?
+ORDER BY number DESC LIMIT ?
+"""  # noqa: S608 - no values but a number of our own
 
 _CHOOSE = """
 SELECT json_group_array(number) FROM (
@@ -173,9 +188,29 @@ class SQLiteOutcomeLog:
 
     def listed(self, app: str | None, state: State, limit: int, after: int = 0) -> Deferred[list[Entry]]:
         """See :meth:`IOutcomeLog.listed`."""
-        statement = _OUTCOMES + _of_state(_LIST, state)
-        lead = self._state.timeline.date() - self._state.timeline.now()  # due times are shown as dates
+        statement, lead = _OUTCOMES + _of_state(_LIST, state), self._lead()
         return self._read(lambda connection: _entries(connection, statement, [after, app, limit], lead))
+
+    def failures(self, app: str, limit: int) -> Deferred[list[Entry]]:
+        """See :meth:`IOutcomeLog.failures`."""
+        statement, lead = _OUTCOMES + _FAILURES, self._lead()
+        reading = self._read(lambda connection: _entries(connection, statement, [app, limit], lead))
+        return reading.addCallback(latest_failures)
+
+    def of_device(self, app: str, token: bytes, limit: int) -> Deferred[list[Entry]]:
+        """See :meth:`IOutcomeLog.of_device`."""
+        lead = self._lead()
+
+        def look(connection: sqlite3.Connection) -> list[Entry]:
+            rows = connection.execute(_OF_DEVICE, [app, token, limit, app, token, limit]).fetchall()
+            found = _entries(connection, _OUTCOMES + _THESE, [array([number for (number,) in rows])], lead)
+            return sorted(found, key=lambda each: -each.outcome.number)
+
+        return self._read(look)
+
+    def _lead(self) -> int:
+        """Tell what makes dates of due times."""
+        return self._state.timeline.date() - self._state.timeline.now()
 
     def dead_letters(self) -> Deferred[Mapping[str, int]]:
         """See :meth:`IOutcomeLog.dead_letters`."""

@@ -120,6 +120,10 @@ DROP INDEX queue_delivery_id;
 CREATE INDEX queue_delivery_id ON queue_delivery (number >> {ID_BITS}, apns_id, app)
 """,
         "CREATE INDEX queue_delivery_flow_dead ON queue_delivery (flow) WHERE state = 4",
+        """
+CREATE INDEX queue_delivery_failed_at ON queue_delivery (app, settled_at) WHERE state > 1 AND state < 5;
+CREATE INDEX queue_delivery_failed_token ON queue_delivery (app, token) WHERE state > 1 AND state < 5
+""",
     ),
 )
 
