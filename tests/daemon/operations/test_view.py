@@ -66,8 +66,8 @@ class ViewTests(SynchronousTestCase):
         [row] = self.view().tables["apps"]
         gateway = self.world.simulator.gateway()
         self.assertEqual([cell.text for cell in row[:3]], ["chess", "Working", f"{gateway.host}:{gateway.port}"])
-        self.assertEqual([cell.text for cell in row[4:]], ["0", "0", "0", "38 ms", "8", "1", "0"])
-        notes = [self.world.simulator.topic, "", "", "certificate", "", "1 ready", "", "38 ms", "", "", ""]
+        self.assertEqual([cell.text for cell in row[4:]], ["0", "0", "0", "32 ms", "8", "1", "0"])
+        notes = [self.world.simulator.topic, "", "", "certificate", "", "1 ready", "", "32 ms", "", "", ""]
         self.assertEqual([cell.note for cell in row], notes)
         self.assertEqual(self.cells("minutes")[-1][1:], ["9", "8", "1", "0"])
         [rejection] = self.cells("rejections")
