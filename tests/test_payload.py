@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import json.encoder
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
@@ -256,6 +258,20 @@ class InvalidTests(SynchronousTestCase):
         circle: dict[str, object] = {}
         circle["secret"] = circle
         self.assertEqual(error_of(encode, circle), "the payload cannot be written as JSON: Circular reference detected")
+
+    def test_without_c(self) -> None:
+        """Where Python's JSON encoder is not written in C, the bytes and the errors are the same."""
+        alert = MappingProxyType({"title": "Ä", "body": 'a "b"'})
+        payload = {"aps": {"alert": alert, "badge": 1, "relevance-score": 0.5}, "a": [None, True]}
+        circle: dict[str, object] = {}
+        circle["secret"] = circle
+        self.patch(json.encoder, "c_make_encoder", None)
+        spec = importlib.util.find_spec("txapns.payload")
+        assert spec is not None and spec.loader is not None
+        other = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(other)
+        self.assertEqual(other.encode(payload), encode(payload))
+        self.assertEqual(error_of(other.encode, circle), error_of(encode, circle))
 
     def test_too_deep(self) -> None:
         """Nesting that is too deep is refused, in either form."""

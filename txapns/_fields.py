@@ -69,6 +69,8 @@ def checked_integer(field: str, value: Any) -> int | None:
 
 def checked_seconds(field: str, moment: object) -> int | None:
     """Convert any form of a time into UNIX seconds."""
+    if moment is None:
+        return None
     if isinstance(moment, timedelta):
         moment = _now() + moment.total_seconds()
     elif isinstance(moment, datetime):

@@ -154,7 +154,7 @@ class APNSClient:
         :raises ValueError: (through the ``Deferred``) the deadline is not a non-negative number of seconds.
         """
         try:
-            return self._send(changed(partial(with_topic, topic=self._topic), triples), deadline, first)
+            return self._send(changed(self._with_topic, triples), deadline, first)
         except TypeError as error:
             return fail(error)
 

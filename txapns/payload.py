@@ -24,7 +24,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, TypedDict
+from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, cast
 
 from txapns._texts import encoding_of
 from txapns.errors import InvalidPayload
@@ -97,8 +97,9 @@ class Keywords(TypedDict, total=False):
     extra: Mapping[str, object] | None
 
 
-# Each keyword with its key, in sending order, so that equal keywords make equal bytes.
+# Each keyword with its key, and its place in sending order, so that equal keywords make equal bytes.
 _KEYS = {name: name.replace("_", "-") for name in Keywords.__annotations__ if name != "extra"}
+_PLACES = {name: place for place, name in enumerate(Keywords.__annotations__)}
 
 # The value sent for a true keyword: Apple requires a number for some and a boolean for others.
 _FLAGS = {"content_available": 1, "mutable_content": 1, "input_push_token": 1, "content_changed": True}
@@ -121,16 +122,19 @@ def aps(**keywords: Unpack[Keywords]) -> dict[str, object]:
     :raises InvalidPayload: ``extra`` holds an ``aps`` that is not a mapping, or repeats a key.
     :raises TypeError: a keyword is unknown.
     """
-    values: dict[str, object] = {**keywords}
-    for name in values:
-        if name not in Keywords.__annotations__:
-            raise TypeError(f"aps() got an unexpected keyword argument {name!r}")
-    known = {
-        key: _FLAGS.get(name, value)
-        for name, key in _KEYS.items()
-        if (value := values.get(name)) is not None and (value or name not in _FLAGS)
-    }
-    own = dict(keywords.get("extra") or {})
+    extra, values = keywords.pop("extra", None), cast("dict[str, object]", keywords)
+    try:
+        names = sorted(values, key=_PLACES.__getitem__)
+    except KeyError as error:
+        raise TypeError(f"aps() got an unexpected keyword argument {error}") from None
+    known = {}
+    for name in names:
+        value = values[name]
+        if value is not None and (value or name not in _FLAGS):
+            known[_KEYS[name]] = _FLAGS.get(name, value)
+    if not extra:
+        return {"aps": known}
+    own = dict(extra)
     added = own.pop("aps", {})
     if not isinstance(added, Mapping):
         raise InvalidPayload(f"the aps in extra must be a mapping, not {type(added).__name__}; it would replace aps")
@@ -235,6 +239,10 @@ def half_character(document: str | bytes) -> str | None:
 def _json(payload: Mapping[str, object]) -> str:
     """Write a mapping as JSON, or raise an error that says why not."""
     try:
+        return "".join(_write(payload, 0))
+    except (RecursionError, TypeError, ValueError):
+        pass  # a circle is found below
+    try:
         return _encoder.encode(payload)
     except RecursionError:
         raise InvalidPayload("the payload is nested too deeply") from None
@@ -311,5 +319,9 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
+# An encoder makes this function anew for each payload, which takes longer than writing a small one. It keeps no record
+# of what it is in, so it finds a circle only by the depth. Where there is none in C, the encoder itself is as good.
+_make = getattr(json.encoder, "c_make_encoder", None) or (lambda *_: lambda payload, _: _encoder.iterencode(payload))
+_write = _make(None, _plain, json.encoder.encode_basestring, None, ":", ",", False, False, False)
 _decoder = json.JSONDecoder(parse_constant=_refuse_constant)
 _reader = json.JSONDecoder(object_pairs_hook=_Object)
