@@ -23,6 +23,8 @@ from txapns.daemon.values import Limits
 
 __all__ = ["AppsTests", "TerminalTests"]
 
+_ONE_SIDE = {"environment": None, "sandbox_expires": None, "sandbox_fingerprint": None}
+
 
 @pytest.mark.slow
 class AppsTests(CommandCase):
@@ -112,7 +114,7 @@ class AppsTests(CommandCase):
         certificate = Certificate.from_file(self.pem)
         expected = {"name": "a", "source": "file", "credential": "certificate", "topic": None, "gateway": "production"}
         times = {"expires": certificate.expires.isoformat(timespec="seconds"), "fingerprint": certificate.fingerprint}
-        self.assertEqual(first, {**expected, **times, "problem": None, "paused": None})
+        self.assertEqual(first, {**expected, **times, "problem": None, "paused": None, **_ONE_SIDE})
         self.assertEqual((second["name"], second["source"], second["topic"]), ("b", "database", "t"))
         self.assertIn("No such file", third["problem"])
         text = self.txapns("apps", "list").splitlines()
@@ -120,6 +122,29 @@ class AppsTests(CommandCase):
             text[0], "^name  source    credential   expires +topic  gateway +fingerprint +problem +paused$"
         )
         self.assertRegex(text[2], "^b     database  key          - +t      production  [0-9a-f]{64}  - +-$")
+
+    def test_two_sides(self) -> None:
+        """An app may have two sides, which have the same credential until the sandbox gets its own."""
+        key = ("--key", self.p8, "--key-id", "K", "--team-id", "T", "--topic", "t")
+        self.txapns("apps", "add", "b", *key, "--environment", "auto")
+        (row,) = self.rows("apps", "list")
+        self.assertEqual((row["environment"], row["sandbox_fingerprint"]), ("auto", row["fingerprint"]))
+        self.assertIn("rotated b", self.txapns("apps", "rotate", "b", "--certificate", self.pem, "--side", "sandbox"))
+        (row,) = self.rows("apps", "list")
+        certificate = Certificate.from_file(self.pem)
+        self.assertEqual((row["credential"], row["expires"]), ("key", None))
+        self.assertEqual(row["sandbox_expires"], certificate.expires.isoformat(timespec="seconds"))
+        self.assertEqual(row["sandbox_fingerprint"], certificate.fingerprint)
+        self.assertIn("sandbox_expires", self.txapns("apps", "list"))
+        self.config("[apps.a]\nenvironment = 'auto'\ncertificate = 'a.pem'\n[apps.a.sandbox]\ncertificate = 'a.pem'")
+        first, _ = self.rows("apps", "list")
+        self.assertEqual((first["environment"], first["sandbox_fingerprint"]), ("auto", certificate.fingerprint))
+
+    def test_one_side(self) -> None:
+        """An app with one side has no credential for another one."""
+        self.txapns("apps", "add", "b", "--certificate", self.pem)
+        error = self.refused("apps", "rotate", "b", "--certificate", self.pem, "--side", "sandbox")
+        self.assertIn("the app b has only one side", error)
 
     def test_listed_without_master_key(self) -> None:
         """If the master key is missing or invalid, the list says so for each app in the database."""

@@ -29,7 +29,7 @@ from txapns.daemon.store.apps import AppSettings, add_app, rekey_apps, remove_ap
 from txapns.daemon.store.polling import INTERVAL
 from txapns.daemon.store.sqlite.apps import AppTable, SQLiteAppStore
 from txapns.daemon.store.sqlite.database import Database
-from txapns.daemon.values import Limits, Pause
+from txapns.daemon.values import Environment, Limits, Pause
 from txapns.errors import CredentialError
 from txapns.simulator import Authority
 
@@ -100,6 +100,21 @@ class AppsTests(SynchronousTestCase):
         self.assertEqual((app.gateway.host, app.limits), ("api.push.apple.com", Limits(queue=5)))
         self.assertEqual(app.credential, ProviderToken.from_p8(AUTHORITY.p8, "KEY", "TEAM"))
         self.assertEqual(self.apps.names(), ["a"])
+
+    def test_two_sides(self) -> None:
+        """An app with two sides has one credential for both, until the sandbox gets its own."""
+        self.add("b", AppSettings(topic="t", environment="auto"))
+        self.world.clock.advance(1.0)
+        app = self.apps.get("b")
+        assert app.sandbox is not None
+        self.assertIs(app.sandbox.credential, app.credential)
+        hosts = app.gateway.host, app.sandbox.gateway.host
+        self.assertEqual(hosts, ("api.push.apple.com", "api.sandbox.push.apple.com"))
+        own = certificate()
+        self.world.result(self.apps.rotate("b", own, Environment.SANDBOX))
+        app = self.apps.get("b")
+        self.assertEqual(app.credentials, {"production": app.credential, "sandbox": own})
+        self.assertEqual((expiry(app), self.apps.get("a").sides), (own.expires, {}))
 
     def test_unknown(self) -> None:
         """An unknown name raises UnknownApp."""

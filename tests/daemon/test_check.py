@@ -106,6 +106,23 @@ class CheckTests(CommandCase):
             self.assertTrue(fault.startswith("apps.a: "), fault)
             self.assertIn(words, fault)
 
+    def test_two_sides(self) -> None:
+        """Both credentials of an app with two sides are checked, each for its environment."""
+        self.world.write("s.pem", AUTHORITY.client_pem(environments=["sandbox"]))
+        self.world.write("p.pem", AUTHORITY.client_pem(environments=["production"]))
+        auto = "environment = 'auto', certificate"
+        self.assertEqual(
+            self.faults(
+                f"apps.a = {{{auto} = 's.pem'}}\n"
+                f"apps.b = {{{auto} = 'p.pem', sandbox = {{certificate = 'none'}}}}\n"
+                f"apps.c = {{{auto} = 'p.pem', sandbox = {{certificate = 's.pem'}}}}"
+            ),
+            [
+                "apps.a: production: the gateway is production, and the certificate is for sandbox",
+                "apps.b: none: No such file or directory",
+            ],
+        )
+
     def test_environment(self) -> None:
         """A certificate for the sandbox cannot be used in production."""
         sandbox = AUTHORITY.client_pem(environments=["sandbox"])

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from getpass import getuser
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import click
 
@@ -29,7 +29,7 @@ from txapns.command.options import (
 from txapns.command.streams import Group, echo
 from txapns.command.tables import print_rows
 from txapns.credentials import Certificate, Credential
-from txapns.daemon.apps import app_of, expiry, row_app, section_app
+from txapns.daemon.apps import app_of, row_app, section_app
 from txapns.daemon.config.sections import FINGERPRINT, AppLimitsSection, AppSection, plain_fingerprint
 from txapns.daemon.errors import AppExists, Malformed, SecretError, UnknownApp, in_words
 from txapns.daemon.secrets.credentials import read_certificate
@@ -37,13 +37,15 @@ from txapns.daemon.store.apps import (
     AppRow,
     AppSettings,
     IAppTable,
+    SandboxSettings,
     StoredApp,
+    StoredCredential,
     add_app,
     rekey_apps,
     remove_app,
     rotate_app,
 )
-from txapns.daemon.values import Pause
+from txapns.daemon.values import Environment, Pause
 from txapns.errors import APNSError
 
 __all__ = ["apps"]
@@ -71,6 +73,14 @@ def _limits(context: click.Context, parameter: click.Parameter, given: Sequence[
 @credential_options
 @gateway_option
 @trust_root_option
+@click.option(
+    "--environment",
+    type=click.Choice(["auto"]),
+    help="auto: it has a production and a sandbox side, and finds out which one a device token is of.",
+)
+@click.option(
+    "--sandbox-gateway", default="sandbox", show_default=True, help="With --environment auto, the server of that side."
+)
 @click.option("--topic", help="The app's bundle ID; not needed with the certificate of one app.")
 @click.option("--push-type", help="The push type of notifications that do not name one.")
 @click.option(
@@ -96,6 +106,8 @@ def _add_app(
     credential: CredentialOptions,
     gateway: str,
     trust_root: IO[bytes] | None,
+    environment: Literal["auto"] | None,
+    sandbox_gateway: str,
     topic: str | None,
     push_type: str | None,
     callers: tuple[str, ...],
@@ -103,11 +115,17 @@ def _add_app(
     supersede: bool,
     limits: AppLimitsSection,
 ) -> None:
-    """Add an app to the database. Its private key is encrypted with the master key."""
+    """
+    Add an app to the database. Its private key is encrypted with the master key.
+
+    With --environment auto, the credential serves both sides, until the sandbox gets its own with `apps rotate`.
+    """
     installation = Installation.from_file(config)
     _check_not_configured(installation, name)
     settings = AppSettings(
         gateway=gateway,
+        environment=environment,
+        sandbox=SandboxSettings(gateway=sandbox_gateway),
         trust_root=read_trust_root(trust_root),
         topic=topic,
         push_type=push_type,
@@ -132,17 +150,28 @@ def _add_app(
 @click.argument("name")
 @config_option
 @credential_options
-def _rotate_app(name: str, config: Path, credential: CredentialOptions) -> None:
+@click.option(
+    "--side",
+    type=click.Choice(["production", "sandbox"]),
+    default="production",
+    show_default=True,
+    help="Of an app with two sides, the one that it is for.",
+)
+def _rotate_app(name: str, config: Path, credential: CredentialOptions, side: str) -> None:
     """
     Give an app in the database another credential.
+
+    The sandbox side of an app has the same credential as production until it gets its own.
 
     The daemon opens new connections with it, and closes the old ones when the requests under way on them are done.
     """
     installation = Installation.from_file(config)
     _check_not_configured(installation, name)
-    made = credential.read(partial(read_certificate, now=now()), prompt=True)
+    environment = Environment[side.upper()]
+    gateway = "sandbox" if environment is Environment.SANDBOX else None
+    made = credential.read(partial(read_certificate, now=now(), gateway=gateway), prompt=True)
     with installation.visiting() as tables:
-        rotate_app(tables.apps, installation.secrets, name, made, now=now())
+        rotate_app(tables.apps, installation.secrets, name, made, now=now(), environment=environment)
     echo(f"rotated {name}: {_description(made)}")
 
 
@@ -192,6 +221,10 @@ def _check_exists(installation: Installation, table: IAppTable, name: str) -> No
         raise UnknownApp(f"there is no app {name}")
 
 
+# What the list says of apps with two sides only.
+_OF_TWO_SIDES = ("environment", "sandbox_expires", "sandbox_fingerprint")
+
+
 @apps.command("list")
 @config_option
 @json_option()
@@ -202,11 +235,14 @@ def _list_apps(config: Path, as_json: bool) -> None:
     if installation.has_database:
         with installation.visiting() as tables:
             problems = _problems(installation, tables.apps.rows())
-            rows += [_stored_row(app, problems) for app in tables.apps.listed()]
+            sandboxes = tables.apps.sandboxes()
+            rows += [_stored_row(app, problems, sandboxes.get(app.name)) for app in tables.apps.listed()]
             pauses = tables.apps.pauses()
         for row in rows:
             if row["name"] in pauses:
                 row["paused"] = iso_time(pauses[row["name"]].since)
+    if not as_json and not any(row["environment"] for row in rows):
+        rows = [{name: value for name, value in row.items() if name not in _OF_TWO_SIDES} for row in rows]
     print_rows(sorted(rows, key=lambda row: str(row["name"])), as_json)
 
 
@@ -266,9 +302,16 @@ def _section_row(installation: Installation, name: str) -> dict[str, Any]:
         app = section_app(name, section, installation.configuration, now())
     except Exception as error:
         return _row(name, "file", kind, section, problem=in_words(error))
-    expires = expiry(app)
-    seconds = None if expires is None else expires.timestamp()
-    return _row(name, "file", kind, section, expires=seconds, fingerprint=app.credential.fingerprint)
+    known = _known("", app.credential)
+    if app.sandbox is not None:
+        known |= _known("sandbox_", app.sandbox.credential)
+    return _row(name, "file", kind, section, **known)
+
+
+def _known(prefix: str, credential: Credential) -> dict[str, Any]:
+    """Tell what the list shows of a credential."""
+    expires = credential.expires.timestamp() if isinstance(credential, Certificate) else None
+    return {f"{prefix}expires": expires, f"{prefix}fingerprint": credential.fingerprint}
 
 
 def _problems(installation: Installation, rows: Sequence[AppRow]) -> dict[str, str]:
@@ -286,13 +329,16 @@ def _problems(installation: Installation, rows: Sequence[AppRow]) -> dict[str, s
     return problems
 
 
-def _stored_row(app: StoredApp, problems: Mapping[str, str]) -> dict[str, Any]:
+def _stored_row(app: StoredApp, problems: Mapping[str, str], sandbox: StoredCredential | None) -> dict[str, Any]:
     rest = {"expires": app.expires, "fingerprint": app.fingerprint, "problem": app.problem or problems.get(app.name)}
+    if app.settings.environment is not None:
+        own: StoredApp | StoredCredential = sandbox or app
+        rest |= {"sandbox_expires": own.expires, "sandbox_fingerprint": own.fingerprint}
     return _row(app.name, "database", app.kind, app.settings, **rest)
 
 
 def _row(name: str, source: str, kind: str, settings: AppSettings | AppSection, **rest: Any) -> dict[str, Any]:
-    expires = rest.get("expires")
+    expires, sandbox_expires = rest.get("expires"), rest.get("sandbox_expires")
     return {
         "name": name,
         "source": source,
@@ -300,7 +346,10 @@ def _row(name: str, source: str, kind: str, settings: AppSettings | AppSection, 
         "expires": None if expires is None else iso_time(expires),
         "topic": settings.topic,
         "gateway": settings.gateway,
+        "environment": settings.environment,
         "fingerprint": rest.get("fingerprint"),
+        "sandbox_expires": None if sandbox_expires is None else iso_time(sandbox_expires),
+        "sandbox_fingerprint": rest.get("sandbox_fingerprint"),
         "problem": rest.get("problem"),
         "paused": None,
     }

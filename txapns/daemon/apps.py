@@ -29,7 +29,15 @@ from txapns._network.clocks import wall_clock
 from txapns._network.trust import trust_pem
 from txapns.credentials import Certificate, Credential
 from txapns.daemon.config.configuration import Configuration
-from txapns.daemon.config.sections import NAME, AppDescription, AppLimitsSection, AppSection, plain_fingerprint
+from txapns.daemon.config.sections import (
+    NAME,
+    AppDescription,
+    AppLimitsSection,
+    AppSection,
+    CredentialSection,
+    SandboxSection,
+    plain_fingerprint,
+)
 from txapns.daemon.errors import AppExists, ConfigurationError, Unavailable, UnknownApp, in_words
 from txapns.daemon.interfaces import IApps
 from txapns.daemon.secrets.credentials import decrypt, section_credential
@@ -40,18 +48,20 @@ from txapns.daemon.store.apps import (
     AppSettings,
     IAppStore,
     IAppTable,
+    SandboxSettings,
     add_app,
     remove_app,
     rotate_app,
+    sandbox_name,
 )
 from txapns.daemon.store.polling import ChangePoller
 from txapns.daemon.store.workers import IWorker
-from txapns.daemon.values import App, Pause
-from txapns.errors import APNSError, CredentialError
+from txapns.daemon.values import App, Environment, Pause, Side
+from txapns.errors import APNSError, CredentialError, InvalidGateway
 from txapns.gateway import Gateway
 from txapns.notification import Notification
 
-__all__ = ["WARNINGS", "Apps", "app_of", "expiry", "row_app", "section_app"]
+__all__ = ["WARNINGS", "Apps", "app_of", "expiry", "row_app", "sandbox_side", "section_app"]
 
 _log = Logger()
 
@@ -67,8 +77,12 @@ MOST_READ = 20
 
 
 def expiry(app: App) -> datetime | None:
-    """Tell when an app's certificate expires, UTC; ``None`` for a signing key, which does not expire."""
-    return app.credential.expires if isinstance(app.credential, Certificate) else None
+    """
+    Tell when an app's certificate expires, UTC; ``None`` for a signing key, which does not expire.
+
+    Of an app with two sides it is the certificate that expires first.
+    """
+    return min([each.expires for each in app.credentials.values() if isinstance(each, Certificate)], default=None)
 
 
 def app_of(
@@ -77,39 +91,85 @@ def app_of(
     credential: Credential,
     configuration: Configuration,
     source: Literal["file", "database"],
+    sandbox: Credential | None = None,
 ) -> App:
-    """Make an app, and check that it could connect; raises :exc:`APNSError` if it cannot be used."""
+    """
+    Make an app, and check that it could connect.
+
+    :param sandbox: the credential of its sandbox side; ``None`` if that has none of its own.
+    :raises APNSError: it cannot be used.
+    """
     if not NAME.fullmatch(name):
         raise ConfigurationError(NAME_RULE)
     gateway = Gateway.parse(settings.gateway, trust_root=settings.trust_root)
     gateway.context(credential)
+    side = None if settings.environment is None else sandbox_side(settings, gateway, sandbox or credential)
     Notification(payload={}, topic=settings.topic, push_type=settings.push_type)
     callers, limits = frozenset(map(plain_fingerprint, settings.callers)), configuration.limits_of(settings.limits)
     common = settings.topic, settings.push_type, callers, limits, source
-    return App(name, gateway, credential, *common, outcomes=settings.outcomes, supersede=settings.supersede)
+    return App(
+        name, gateway, credential, *common, outcomes=settings.outcomes, supersede=settings.supersede, sandbox=side
+    )
+
+
+def sandbox_side(settings: AppSettings, production: Gateway, credential: Credential) -> Side:
+    """
+    Make the sandbox side of an app with two, and check that it could connect.
+
+    :raises APNSError: it cannot be used, or one of the gateways speaks another protocol than HTTP/2.
+    """
+    trust_root = settings.sandbox.trust_root or settings.trust_root
+    gateway = Gateway.parse(settings.sandbox.gateway, trust_root=trust_root)
+    if production.protocol != "http2" or gateway.protocol != "http2":
+        raise InvalidGateway('both gateways of an app with environment = "auto" must speak HTTP/2')
+    gateway.context(credential)
+    return Side(gateway, credential)
 
 
 def section_app(name: str, section: AppSection, configuration: Configuration, now: datetime) -> App:
     """Make an app of the configuration; raises :exc:`APNSError` if it cannot be used."""
+    common = {name: getattr(section, name) for name in AppDescription.__struct_fields__}
+    credential = section_credential(section, now, gateway=section.gateway, topic=section.topic)
+    sandbox, own = SandboxSettings(), None
+    if section.environment is not None:
+        given = section.sandbox or SandboxSection()
+        sandbox = SandboxSettings(gateway=given.gateway, trust_root=_trust_root(given))
+        try:
+            own = _sandbox_credential(section, given, credential, now)
+        except CredentialError as error:
+            raise type(error)(f"sandbox: {error}") from None
+    settings = AppSettings(trust_root=_trust_root(section), sandbox=sandbox, **common)
+    return app_of(name, settings, credential, configuration, "file", own)
+
+
+def _sandbox_credential(section: AppSection, given: SandboxSection, other: Credential, now: datetime) -> Credential:
+    """Read the credential of the sandbox side: its own, or another one in the same file, or the same."""
+    if given.certificate is not None or given.key is not None:
+        return section_credential(given, now, gateway="sandbox", topic=section.topic)
+    if section.key is not None:
+        return other  # which makes the same provider tokens
+    return section_credential(section, now, gateway="sandbox", topic=section.topic)
+
+
+def _trust_root(section: CredentialSection) -> str | None:
     try:
-        trust_root = None if section.trust_root is None else trust_pem(section.trust_root.read_bytes())
+        return None if section.trust_root is None else trust_pem(section.trust_root.read_bytes())
     except OSError as error:
         raise ConfigurationError(f"trust_root: {section.trust_root}: {error.strerror}") from None
     except CredentialError as error:
         raise CredentialError(f"{section.trust_root}: {error}") from None
-    common = {name: getattr(section, name) for name in AppDescription.__struct_fields__}
-    settings = AppSettings(trust_root=trust_root, **common)
-    return app_of(name, settings, section_credential(section, now), configuration, "file")
 
 
 def row_app(row: AppRow, secrets: Secrets, configuration: Configuration, now: datetime) -> App:
     """Make an app of the store; raises :exc:`APNSError` if it cannot be used."""
-    credential = decrypt(row.encrypted, row.name, secrets.master_key(), now)
+    key = secrets.master_key()
+    credential = decrypt(row.encrypted, row.name, key, now)
+    sandbox = None if row.sandbox is None else decrypt(row.sandbox, sandbox_name(row.name), key, now)
     try:
         settings = msgspec.json.decode(row.settings, type=AppSettings)
     except msgspec.MsgspecError as error:
         raise ConfigurationError(f"its settings in the database cannot be read: {error}") from None
-    return app_of(row.name, settings, credential, configuration, "database")
+    return app_of(row.name, settings, credential, configuration, "database", sandbox)
 
 
 @attrs.frozen
@@ -253,9 +313,13 @@ class Apps:
 
         return self._reader.run(make).addBoth(over)
 
-    def put(self, name: str, settings: AppSettings, credential: Credential) -> Deferred[bool]:
+    def put(
+        self, name: str, settings: AppSettings, credential: Credential, sandbox: Credential | None = None
+    ) -> Deferred[bool]:
         """
         Add an app to the store, or replace the one of this name.
+
+        :param sandbox: the credential of its sandbox side; ``None`` if that has none of its own.
 
         :returns: a ``Deferred`` that fires when the app is on the disk and in use, with whether one was replaced.
         :raises AppExists: the configuration has an app of this name.
@@ -264,19 +328,24 @@ class Apps:
         """
         secrets, now = self._secrets, self.now
         return self._change(
-            name, lambda table: add_app(table, secrets, name, settings, credential, now=now(), replace=True)
+            name,
+            lambda table: add_app(table, secrets, name, settings, credential, now=now(), replace=True, sandbox=sandbox),
         )
 
-    def rotate(self, name: str, credential: Credential) -> Deferred[None]:
+    def rotate(
+        self, name: str, credential: Credential, environment: Environment = Environment.PRODUCTION
+    ) -> Deferred[None]:
         """
         Give an app in the store another credential.
 
+        :param environment: the side that it is for, of an app with two.
         :returns: a ``Deferred`` that fires when the credential is on the disk and in use.
         :raises UnknownApp: the app is not in the store.
         :raises AppExists: the app is in the configuration.
         :raises DaemonError: the master key or the store cannot be used.
         """
-        return self._change(name, lambda table: rotate_app(table, self._secrets, name, credential, now=self.now()))
+        rotate = partial(rotate_app, secrets=self._secrets, name=name, credential=credential, environment=environment)
+        return self._change(name, lambda table: rotate(table, now=self.now()))
 
     def remove(self, name: str) -> Deferred[None]:
         """
@@ -396,18 +465,19 @@ class Apps:
     def _warn(self) -> None:
         """Warn of certificates that will expire, once for each of the days, and once when they have expired."""
         now = self.now()
-        warned = {}
-        for name, app in ((name, known.app) for name, known in self._state.apps.items()):
-            if app is None or (expires := expiry(app)) is None:
-                continue
-            left = (expires - now).total_seconds() / 86_400
-            reached = min((days for days in (*WARNINGS, 0) if left <= days), default=None)
-            if reached is None:
-                continue
-            certificate = name, app.credential.fingerprint
-            if reached < self._warned.get(certificate, math.inf):
-                _warn_of(name, expires, reached)
-            warned[certificate] = reached
+        warned: dict[tuple[str, str], int] = {}
+        for name, known in self._state.apps.items():
+            for side, credential in () if known.app is None else known.app.credentials.items():
+                if not isinstance(credential, Certificate):
+                    continue
+                left = (credential.expires - now).total_seconds() / 86_400
+                reached = min((days for days in (*WARNINGS, 0) if left <= days), default=None)
+                if reached is None:
+                    continue
+                certificate = name, credential.fingerprint
+                if reached < warned.get(certificate, self._warned.get(certificate, math.inf)):
+                    _warn_of(name, side, credential.expires, reached)
+                warned[certificate] = reached
         self._warned = warned
 
 
@@ -418,13 +488,14 @@ def _log_problem(name: str, known: _Known) -> None:
         _log.failure("what is wrong with the app {app}", known.failure, app=name)
 
 
-def _warn_of(name: str, expires: datetime, days: int) -> None:
-    facts = {"app": name, "expires": f"{expires:%Y-%m-%d %H:%M}"}
+def _warn_of(name: str, side: str, expires: datetime, days: int) -> None:
+    which = f"{side} certificate" if side else "certificate"
+    facts = {"app": name, "certificate": which, "expires": f"{expires:%Y-%m-%d %H:%M}"}
     if days == 0:
-        _log.error("the certificate of the app {app} expired on {expires} UTC", **facts)
+        _log.error("the {certificate} of the app {app} expired on {expires} UTC", **facts)
     else:
         left = "1 day" if days == 1 else f"{days} days"
-        _log.warn("the certificate of the app {app} expires within {left}, on {expires} UTC", left=left, **facts)
+        _log.warn("the {certificate} of the app {app} expires within {left}, on {expires} UTC", left=left, **facts)
 
 
 def _with_pauses(apps: Mapping[str, _Known], pauses: Mapping[str, Pause]) -> dict[str, _Known]:
@@ -433,5 +504,11 @@ def _with_pauses(apps: Mapping[str, _Known], pauses: Mapping[str, Pause]) -> dic
 
 def _stamps(section: AppSection) -> tuple[Stamp | None, ...]:
     """Tell the state of the files that an app is made from."""
-    files = section.certificate, section.key, section.passphrase_file, section.trust_root
+    sections: list[CredentialSection | None] = [section, section.sandbox]
+    files = [
+        path
+        for each in sections
+        if each is not None
+        for path in (each.certificate, each.key, each.passphrase_file, each.trust_root)
+    ]
     return tuple(stamp(path) for path in files if path is not None)

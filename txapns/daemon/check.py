@@ -23,7 +23,7 @@ from txapns.daemon.secrets.credentials import server_certificate
 from txapns.daemon.secrets.master_key import Secrets
 from txapns.daemon.sending.webhook import read_secret
 from txapns.daemon.store.factory import examined, visiting_tables
-from txapns.daemon.values import App
+from txapns.daemon.values import App, Side
 
 __all__ = ["check_files"]
 
@@ -56,8 +56,15 @@ def _faults(where: str, make: Callable[[], object]) -> Iterator[str]:
 
 
 def _mismatches(app: App) -> Iterator[str]:
-    """Find what Apple would reject of everything that an app sends, judging by its certificate."""
-    certificate, host = app.credential, app.gateway.host
+    """Find what Apple would reject of everything that an app sends, judging by its certificates."""
+    if app.sandbox is None:
+        yield from _side_mismatches(app, Side(app.gateway, app.credential))
+    for environment, side in app.sides.items():
+        yield from (f"{environment.name.lower()}: {each}" for each in _side_mismatches(app, side))
+
+
+def _side_mismatches(app: App, side: Side) -> Iterator[str]:
+    certificate, host = side.credential, side.gateway.host
     if not isinstance(certificate, Certificate):
         return
     topics, environments = certificate.topics, certificate.environments

@@ -110,6 +110,20 @@ WRONG: dict[str, list[str]] = {
     ],
     "[apps.a]\nkey = 'a'\nteam_id = 'b'": ["apps.a: key_id is missing; a signing key needs it"],
     "[apps.a]\ncertificate = 'a'\nteam_id = 'b'": ["apps.a: team_id is only for apps with a key"],
+    "[apps.a]\ncertificate = 'a'\nenvironment = 'both'": ['apps.a.environment: found "both"; allowed is "auto"'],
+    "[apps.a]\ncertificate = 'a'\n[apps.a.sandbox]": ['apps.a.sandbox: allowed only with environment = "auto"'],
+    "[apps.a]\ncertificate = 'a'\nenvironment = 'auto'\ngateway = 'sandbox'": [
+        'apps.a.gateway: found "sandbox"; with environment = "auto" it is that of production'
+    ],
+    "[apps.a]\ncertificate = 'a'\nenvironment = 'auto'\ngateway = 'binary:host=a:port=1'": [
+        'apps.a.gateway: found "binary:host=a:port=1"; with environment = "auto" it speaks HTTP/2'
+    ],
+    "[apps.a]\ncertificate = 'a'\nenvironment = 'auto'\nsandbox = {gateway = 'prod', certificate = 'a', key = 'b'}": [
+        f'apps.a.sandbox.gateway: found "prod"; allowed is {GATEWAY}',
+        "apps.a.sandbox: found both certificate and key; give only one of them",
+        "apps.a.sandbox: key_id is missing; a signing key needs it",
+        "apps.a.sandbox: team_id is missing; a signing key needs it",
+    ],
     "[apps.'a b']\ncertificate = 'a'": [
         'apps."a b": allowed as a name are 1 to 100 letters, digits, dots, hyphens and underscores'
     ],
@@ -163,6 +177,8 @@ RIGHT = [
     "[webhook.w]\nsecret_file = 's'\nurl = 'http://[::1]/'",
     "webhook.w = {secret_file = 's', url = 'https://a/', events = 'outcomes'}\napps.a.certificate = 'a'",
     "webhook.w = {secret_file = 's', url = 'https://a/', events = ['outcomes', 'feedback'], apps = 'b'}",
+    "apps.a = {certificate = 'a', environment = 'auto'}",
+    "apps.a = {certificate = 'a', environment = 'auto', sandbox = {gateway = 'http2:host=a:port=1', trust_root = 'b'}}",
     "apps.a = {certificate = 'a', outcomes = true}\noutcomes.most = 1",
     "limits.idle = 1",
     "database.url = 'postgresql://ann@a:5432,b:5433/push?target_session_attrs=read-write'",

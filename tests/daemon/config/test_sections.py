@@ -61,6 +61,7 @@ class ExampleTests(SynchronousTestCase):
         """It contains every key, at least once for each table that has it."""
         found = msgspec.toml.decode(self.whole)
         tables = {"apps": found["apps"]["example"] | found["apps"]["other"], "webhook": found["webhook"]["example"]}
+        tables["sandbox"] = found["apps"]["example"]["sandbox"] | found["apps"]["other"]["sandbox"]
         tables["app_ids"] = found["intake"]["matrix"]["app_ids"]["com.example.app.ios"]
 
         def check(kind: type[msgspec.Struct], table: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timezone
+from functools import partial
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -27,7 +28,7 @@ from txapns.daemon.store.apps import (
     remove_app,
     rotate_app,
 )
-from txapns.daemon.values import Pause
+from txapns.daemon.values import Environment, Pause
 from txapns.simulator import Authority
 
 __all__ = ["AUTHORITY", "CERTIFICATE", "KEY", "AppStoreContract", "present"]
@@ -147,6 +148,47 @@ class AppStoreContract:
         first, second = self.listed()
         self.assertEqual((first.kind, first.settings.topic, second.kind), ("certificate", "t", "key"))
         self.assertRaises(UnknownApp, rotate, "c")
+
+    def test_two_sides(self) -> None:
+        """The sandbox side has no credential of its own, gets one, and loses it with the app, or with a new one."""
+
+        def rotate(name: str = "a") -> None:
+            change = partial(rotate_app, secrets=self.secrets, name=name, credential=CERTIFICATE, now=present())
+            self.write(lambda table: change(table, environment=Environment.SANDBOX))
+
+        def own() -> tuple[Any, Any]:
+            [row] = self.read(lambda table: table.rows())
+            return row.sandbox, self.read(lambda table: table.sandboxes()).get("a")
+
+        self.add("a", AppSettings(environment="auto"))
+        numbers = [self.read(lambda table: table.changes())]
+        self.assertEqual(own(), (None, None))
+        rotate()
+        numbers.append(self.read(lambda table: table.changes()))
+        encrypted, known = own()
+        key = self.secrets.master_key()
+        self.assertEqual(decrypt(encrypted, "a/sandbox", key, present()), CERTIFICATE)
+        self.assertRaises(SecretError, decrypt, encrypted, "a", key, present())
+        self.assertEqual((known.kind, known.fingerprint), ("certificate", CERTIFICATE.fingerprint))
+        self.assertEqual(known.expires, CERTIFICATE.expires.timestamp())
+        with self.secrets.rekeying() as key:
+            self.assertEqual(self.rekey(key), 2)
+        self.assertEqual(decrypt(own()[0], "a/sandbox", self.secrets.master_key(), present()), CERTIFICATE)
+        numbers.append(self.read(lambda table: table.changes()))
+        self.add("a", AppSettings(environment="auto"), replace=True)
+        self.assertEqual(own(), (None, None))
+        rotate()
+        self.write(lambda table: remove_app(table, "a"))
+        self.assertEqual(self.read(lambda table: table.sandboxes()), {})
+        self.assertEqual(sorted(set(numbers)), numbers)
+        self.assertRaises(UnknownApp, rotate)
+
+    def test_one_side(self) -> None:
+        """An app with one side has no credential for another one."""
+        self.add("a")
+        change = partial(rotate_app, secrets=self.secrets, name="a", credential=KEY, now=present())
+        with self.assertRaisesRegex(Malformed, "only one side"):
+            self.write(lambda table: change(table, environment=Environment.SANDBOX))
 
     def test_removed(self) -> None:
         """What is removed is gone."""

@@ -36,6 +36,7 @@ from txapns.daemon.store.copying import (
     PauseRow,
     QueueRow,
     ReaderRow,
+    SandboxRow,
     TokenRow,
     copy,
 )
@@ -221,6 +222,10 @@ def contents(draw: st.DrawFn) -> MemoryCopy:
         )
         for name in draw(st.sets(_NAMES, max_size=3))
     ]
+    sandboxes = [
+        SandboxRow(app.name, draw(st.binary()), "certificate", draw(_TEXTS), draw(_SECONDS), draw(_SECONDS))
+        for app in apps
+    ]
     pauses = [PauseRow(name, draw(_SECONDS), draw(_TEXTS)) for name in draw(st.sets(_NAMES, max_size=3))]
     keys = [
         APIKeyRow(
@@ -238,6 +243,7 @@ def contents(draw: st.DrawFn) -> MemoryCopy:
     known = st.sets(st.tuples(_NAMES, st.binary(min_size=1, max_size=40)), max_size=3)
     found = {
         AppRow: apps,
+        SandboxRow: sandboxes,
         PauseRow: pauses,
         APIKeyRow: keys,
         QueueRow: [QueueRow(name) for name in queues],
@@ -289,6 +295,7 @@ def filled(world: Any) -> None:
     app = ("chess", AppSettings(topic="com.example.chess"), _CREDENTIAL, START, START)
     do(world.store.apps.start())
     do(world.store.apps.write(lambda table: table.put(*app)))
+    do(world.store.apps.write(lambda table: table.put_sandbox("chess", _CREDENTIAL, START)))
     do(world.store.apps.write(lambda table: table.pause("old", Pause(START, "web"))))
     do(world.store.keys.start())
     key = StoredKey(Caller("id", frozenset(["chess"]), None, True, Lane.BULK), "web", START, b"digest")
@@ -315,6 +322,7 @@ def seen(world: Any) -> dict[str, Any]:
         "unread in the feed": do(world.feed.take(None, "web", 100)),
         "tokens known": do(world.tokens.known("chess", [b"1", b"2"])),
         "apps": do(world.store.apps.read(lambda table: [*table.rows(), *table.listed()])),
+        "sandboxes": do(world.store.apps.read(lambda table: table.sandboxes())),
         "pauses": do(world.store.apps.read(lambda table: table.pauses())),
         "keys": do(world.store.keys.read(lambda table: table.listed())),
         "waiting": world.queue.waiting("chess").count,

@@ -17,6 +17,7 @@ from txapns.daemon.config.sections import (
     NAME,
     AppSection,
     BinarySection,
+    CredentialSection,
     DatabaseSection,
     Endpoint,
     ListenerSection,
@@ -138,15 +139,40 @@ def _open_faults(found: str, endpoint: str, otherwise: str) -> Iterator[str]:
 
 
 def app_faults(key: str, app: AppSection) -> Iterator[str]:
-    """Check an app's gateway, and that it has one credential."""
+    """Check an app's gateway, and that it has one credential, on each of its sides."""
+    yield from _gateway_faults(f"{key}.gateway", app.gateway)
+    yield from _credential_faults(key, app)
+    if app.environment is None:
+        if app.sandbox is not None:
+            yield f'{key}.sandbox: allowed only with environment = "auto"'
+        return
+    yield from _side_faults(f"{key}.gateway", app.gateway)
+    if app.gateway == "sandbox":
+        yield f'{key}.gateway: found "sandbox"; with environment = "auto" it is that of production'
+    if app.sandbox is not None:
+        yield from _gateway_faults(f"{key}.sandbox.gateway", app.sandbox.gateway)
+        yield from _side_faults(f"{key}.sandbox.gateway", app.sandbox.gateway)
+        yield from _credential_faults(f"{key}.sandbox", app.sandbox, required=False)
+
+
+def _gateway_faults(key: str, gateway: str) -> Iterator[str]:
     try:
-        Gateway.parse(app.gateway)
+        Gateway.parse(gateway)
     except InvalidGateway:
         gateways = "production, sandbox, http2:host=NAME:port=N or binary:host=NAME:port=N"
-        yield fault(f"{key}.gateway", app.gateway, gateways)
-    if (app.certificate is None) == (app.key is None):
-        found = "neither certificate nor key; give" if app.key is None else "both certificate and key; give only"
-        yield f"{key}: found {found} one of them"
+        yield fault(key, gateway, gateways)
+
+
+def _side_faults(key: str, gateway: str) -> Iterator[str]:
+    if gateway.startswith("binary:"):
+        yield f'{key}: found {shown(gateway)}; with environment = "auto" it speaks HTTP/2'
+
+
+def _credential_faults(key: str, app: CredentialSection, required: bool = True) -> Iterator[str]:
+    if app.certificate is not None and app.key is not None:
+        yield f"{key}: found both certificate and key; give only one of them"
+    elif required and app.certificate is None and app.key is None:
+        yield f"{key}: found neither certificate nor key; give one of them"
     for name, value in (("key_id", app.key_id), ("team_id", app.team_id)):
         if app.key is not None and value is None:
             yield f"{key}: {name} is missing; a signing key needs it"

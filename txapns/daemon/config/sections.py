@@ -24,6 +24,7 @@ __all__ = [
     "AppSection",
     "AppleSection",
     "BinarySection",
+    "CredentialSection",
     "DatabaseSection",
     "Endpoint",
     "HTTPSection",
@@ -37,6 +38,7 @@ __all__ = [
     "OutcomesSection",
     "PyapnsSection",
     "RetriesSection",
+    "SandboxSection",
     "SecretsSection",
     "TLSSection",
     "TableOfTables",
@@ -292,15 +294,32 @@ class AppLimitsSection(Struct, frozen=True, kw_only=True):
 
 
 class AppDescription(Struct, frozen=True, kw_only=True):
-    """What the configuration and the database both say of an app."""
+    """
+    What the configuration and the database both say of an app.
+
+    :ivar environment: ``"auto"`` for an app with two sides, of which ``gateway`` is that of production.
+    """
 
     gateway: str = "production"
+    environment: Literal["auto"] | None = None
     topic: str | None = None
     push_type: str | None = None
     callers: tuple[_Fingerprint, ...] = ()
     outcomes: bool = False
     supersede: bool = True
     limits: AppLimitsSection = AppLimitsSection()
+
+
+class SandboxSection(Struct, frozen=True, kw_only=True):
+    """``[apps.NAME.sandbox]``: what differs on the sandbox side of an app with two sides."""
+
+    gateway: str = "sandbox"
+    trust_root: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    key_id: str | None = None
+    team_id: str | None = None
+    passphrase_file: Path | None = None
 
 
 class AppSection(AppDescription, frozen=True, kw_only=True):
@@ -312,3 +331,8 @@ class AppSection(AppDescription, frozen=True, kw_only=True):
     key_id: str | None = None
     team_id: str | None = None
     passphrase_file: Path | None = None
+    sandbox: SandboxSection | None = None
+
+
+CredentialSection: TypeAlias = AppSection | SandboxSection
+"""A table that may name a credential, which is either a certificate or a key, and whom to trust where it is used."""

@@ -121,7 +121,7 @@ class Binary:
             return self.options.app
         names = self.callers.by_certificate(fingerprint)
         apps = [app for app in map(self.callers.get, names) if app is not None]
-        own = {app.name for app in apps if app.credential.fingerprint == fingerprint}
+        own = {app.name for app in apps if any(each.fingerprint == fingerprint for each in app.credentials.values())}
         # Of several, the app whose own certificate it is; or else the one for callers without a certificate.
         found = next((each for each in (names, own, names & {self.options.app}) if len(each) == 1), None)
         return None if found is None else next(iter(found))

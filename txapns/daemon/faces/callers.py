@@ -129,12 +129,12 @@ class Callers:
             index.apps[name] = app
             for fingerprint in app.callers:
                 index.certificates.setdefault(fingerprint, set()).add(name)
-            credential = app.credential
-            if isinstance(credential, Certificate):
-                index.certificates.setdefault(credential.fingerprint, set()).add(name)
-            else:
-                keys = index.tokens.setdefault((credential.team_id, credential.key_id), {})
-                keys.setdefault(credential, set()).add(name)
+            for credential in app.credentials.values():
+                if isinstance(credential, Certificate):
+                    index.certificates.setdefault(credential.fingerprint, set()).add(name)
+                else:
+                    keys = index.tokens.setdefault((credential.team_id, credential.key_id), {})
+                    keys.setdefault(credential, set()).add(name)
         return index
 
 
@@ -144,7 +144,7 @@ def _meant(index: _Index, topic: str | None, names: frozenset[str] | None, sandb
         return allowed
     found = _of_topic(topic, [index.apps[name] for name in allowed])
     if len(found) > 1:
-        found = [app for app in found if _in_sandbox(app) == sandbox]
+        found = [app for app in found if app.sandbox is not None or _in_sandbox(app) == sandbox]
     return [app.name for app in found]
 
 

@@ -66,6 +66,6 @@ def configuration_digest(configuration: Configuration, apps: IApps) -> str:
 
 def _fingerprint(apps: IApps, name: str) -> str:
     try:
-        return apps.get(name).credential.fingerprint
+        return " ".join(each.fingerprint for each in apps.get(name).credentials.values())
     except RequestRefused:
         return ""  # it cannot be used now

@@ -16,7 +16,7 @@ from OpenSSL import SSL
 from txapns._network.tls import show
 from txapns._texts import first_line
 from txapns.credentials import Certificate, Credential, ProviderToken
-from txapns.daemon.config.sections import AppSection, TLSSection
+from txapns.daemon.config.sections import CredentialSection, TLSSection
 from txapns.daemon.errors import ConfigurationError, SecretError
 from txapns.daemon.secrets.master_key import MasterKey, read_private
 from txapns.errors import CredentialError
@@ -100,9 +100,14 @@ def read_certificate(
     return Certificate.from_pem(data, passphrase=passphrase, now=now)
 
 
-def section_credential(section: AppSection, now: datetime) -> Credential:
+def section_credential(
+    section: CredentialSection, now: datetime, *, gateway: str | None = None, topic: str | None = None
+) -> Credential:
     """
     Read the credential that the configuration names.
+
+    :param gateway: the app's, as in :class:`AppSection`. Of several certificates, one for it is taken.
+    :param topic: the app's topic, likewise.
 
     :raises ConfigurationError: it names none, or a file cannot be read, or others can read it.
     :raises CredentialError: it cannot be used; the message names the file.
@@ -114,7 +119,7 @@ def section_credential(section: AppSection, now: datetime) -> Credential:
     data = read_private(path)
     try:
         if section.key is None:
-            return read_certificate(data, passphrase, now, gateway=section.gateway, topic=section.topic)
+            return read_certificate(data, passphrase, now, gateway=gateway, topic=topic)
         return ProviderToken.from_p8(data, section.key_id or "", section.team_id or "", passphrase=passphrase)
     except CredentialError as error:
         raise type(error)(f"{path}: {error}") from None

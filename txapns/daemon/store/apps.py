@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias, TypeVar
 
 import attrs
 import msgspec
+from msgspec import Struct
 from twisted.internet.defer import Deferred
 from zope.interface import Interface
 
@@ -22,7 +23,7 @@ from txapns.daemon.errors import AppExists, Malformed, UnknownApp
 from txapns.daemon.secrets.credentials import encrypt, reencrypt
 from txapns.daemon.secrets.master_key import MasterKey, Secrets
 from txapns.daemon.store.rows import Instant, printable
-from txapns.daemon.values import Pause
+from txapns.daemon.values import Environment, Pause
 from txapns.errors import InvalidGateway
 from txapns.gateway import Gateway
 
@@ -33,11 +34,14 @@ __all__ = [
     "EncryptedCredential",
     "IAppStore",
     "IAppTable",
+    "SandboxSettings",
     "StoredApp",
+    "StoredCredential",
     "add_app",
     "rekey_apps",
     "remove_app",
     "rotate_app",
+    "sandbox_name",
 ]
 
 _T = TypeVar("_T")
@@ -47,14 +51,27 @@ _Columns: TypeAlias = tuple[Literal["certificate", "key"], str, Instant | None, 
 NAME_RULE = "the name of an app has 1 to 100 letters, digits, dots, hyphens and underscores"
 
 
+class SandboxSettings(Struct, frozen=True, kw_only=True):
+    """
+    What the store keeps of the sandbox side of an app besides its credential.
+
+    :ivar trust_root: as for the app; ``None`` for the same.
+    """
+
+    gateway: str = "sandbox"
+    trust_root: str | None = None
+
+
 class AppSettings(AppDescription, frozen=True, kw_only=True):
     """
     What the store keeps of an app besides its credential.
 
     :ivar trust_root: PEM of the authorities to trust at the gateway; ``None`` for the platform's.
+    :ivar sandbox: the sandbox side of an app that has two.
     """
 
     trust_root: str | None = None
+    sandbox: SandboxSettings = SandboxSettings()
 
 
 @attrs.frozen
@@ -83,6 +100,22 @@ class EncryptedCredential:
     def columns(self) -> tuple[bytes, str, str, float | None]:
         """The columns of a row, in the order of the fields."""
         return self.encrypted, self.kind, self.fingerprint, self.expires
+
+
+@attrs.frozen
+class StoredCredential:
+    """
+    What can be read of a stored credential without the master key.
+
+    :ivar kind: ``"certificate"`` or ``"key"``.
+    :ivar expires: when the certificate expires, in UNIX seconds; ``None`` for a key.
+    :ivar changed_at: when it was last changed.
+    """
+
+    kind: str
+    fingerprint: str
+    expires: float | None
+    changed_at: float
 
 
 @attrs.frozen
@@ -133,11 +166,13 @@ class AppRow:
     What an app is made from.
 
     :ivar settings: :class:`AppSettings`, in JSON.
+    :ivar sandbox: the credential of the sandbox side, encrypted; ``None`` if it has none of its own.
     """
 
     name: str
     settings: bytes
     encrypted: bytes = attrs.field(repr=False)
+    sandbox: bytes | None = attrs.field(default=None, repr=False)
 
 
 class IAppTable(Interface):
@@ -163,11 +198,24 @@ class IAppTable(Interface):
     def set_credential(name: str, credential: EncryptedCredential, changed_at: float) -> bool:
         """Replace an app's credential; tell whether there is an app of this name."""
 
+    def sandboxes() -> Mapping[str, StoredCredential]:
+        """Read what credentials sandbox sides have of their own, by the names of the apps."""
+
+    def put_sandbox(name: str, credential: EncryptedCredential | None, changed_at: float) -> None:
+        """Write the credential of an app's sandbox side; ``None`` if it has none of its own any more."""
+
+    def settings(name: str) -> bytes | None:
+        """Read the settings of an app, in JSON; ``None`` if there is no app of this name."""
+
     def reencrypt(function: Callable[[bytes, str], bytes]) -> int:
-        """Replace every encrypted credential by what a function of it and the app's name returns; return the count."""
+        """
+        Replace every encrypted credential by what a function of it and the name that it is encrypted with returns.
+
+        :returns: how many there are.
+        """
 
     def remove(name: str) -> bool:
-        """Delete an app, and its pause if there is one; tell whether there was an app of this name."""
+        """Delete an app, its credentials, and its pause if there is one; tell whether there was an app of this name."""
 
     def pauses() -> Mapping[str, Pause]:
         """Read which apps are paused, by name."""
@@ -205,10 +253,12 @@ def add_app(
     *,
     now: datetime,
     replace: bool = False,
+    sandbox: Credential | None = None,
 ) -> bool:
     """
     Add an app.
 
+    :param sandbox: the credential of its sandbox side; ``None`` if that has none of its own.
     :param replace: whether to replace an app of the same name.
     :raises Malformed: the name or the gateway is not valid.
     :raises AppExists: there is an app of this name, and it must not be replaced.
@@ -218,28 +268,56 @@ def add_app(
         raise Malformed(NAME_RULE)
     try:
         Gateway.parse(settings.gateway)
+        Gateway.parse(settings.sandbox.gateway)
     except InvalidGateway as error:
         raise Malformed(str(error)) from None
     created_at = table.created_at(name)
     if created_at is not None and not replace:
         raise AppExists(f"there is an app {name} already")
     # The master key is read in the transaction: while it is being changed, it is either the old one or the new one.
-    encrypted = EncryptedCredential.of(credential, name, secrets.master_key())
-    changed_at = now.timestamp()
+    key, changed_at = secrets.master_key(), now.timestamp()
+    encrypted = EncryptedCredential.of(credential, name, key)
     table.put(name, settings, encrypted, changed_at if created_at is None else created_at, changed_at)
+    own = None if sandbox is None else EncryptedCredential.of(sandbox, sandbox_name(name), key)
+    table.put_sandbox(name, own, changed_at)
     return created_at is not None
 
 
-def rotate_app(table: IAppTable, secrets: Secrets, name: str, credential: Credential, *, now: datetime) -> None:
+def rotate_app(
+    table: IAppTable,
+    secrets: Secrets,
+    name: str,
+    credential: Credential,
+    *,
+    now: datetime,
+    environment: Environment = Environment.PRODUCTION,
+) -> None:
     """
     Give an app another credential.
 
+    :param environment: the side that it is for, of an app with two. A sandbox side without a credential of its own has
+        the same as production; with this, it has its own.
     :raises UnknownApp: it is not in the store.
+    :raises Malformed: it has no sandbox side beside the other.
     :raises DaemonError: the master key cannot be used.
     """
+    if environment is Environment.SANDBOX:
+        settings = table.settings(name)
+        if settings is None:
+            raise _unknown(name)
+        if msgspec.json.decode(settings, type=AppSettings).environment is None:
+            raise Malformed(f'the app {name} has only one side: its environment is not "auto"')
+        own = EncryptedCredential.of(credential, sandbox_name(name), secrets.master_key())
+        table.put_sandbox(name, own, now.timestamp())
+        return
     encrypted = EncryptedCredential.of(credential, name, secrets.master_key())
     if not table.set_credential(name, encrypted, now.timestamp()):
         raise _unknown(name)
+
+
+def sandbox_name(app: str) -> str:
+    """Tell with which name the credential of an app's sandbox side is encrypted. No app is called so."""
+    return f"{app}/sandbox"
 
 
 def remove_app(table: IAppTable, name: str) -> None:

@@ -49,6 +49,7 @@ __all__ = [
     "QueueRow",
     "ReaderRow",
     "Reading",
+    "SandboxRow",
     "TokenRow",
     "copy",
 ]
@@ -192,6 +193,17 @@ class AppRow(NamedTuple):
     changed_at: _Date
 
 
+class SandboxRow(NamedTuple):
+    """The credential of an app's sandbox side, if it has one of its own; it stays encrypted."""
+
+    name: str
+    encrypted: bytes
+    kind: Literal["certificate", "key"]
+    fingerprint: str
+    expires: _Date | None
+    changed_at: _Date
+
+
 class FeedRow(NamedTuple):
     """
     How far the outcome feed of an app has come.
@@ -269,6 +281,7 @@ class APIKeyRow(NamedTuple):
 #: What a store consists of, in an order in which it can be written, and what each is called for a person.
 KINDS: Mapping[type[Any], str] = {
     AppRow: "apps",
+    SandboxRow: "credentials of sandbox sides",
     PauseRow: "pauses",
     APIKeyRow: "keys",
     QueueRow: "queues",

@@ -108,6 +108,42 @@ class ListTests(ProvisioningCase):
         self.assertEqual(old["expires"], expires.timestamp())
         self.assertNotIn(b"PRIVATE", response.body)
 
+    def test_two_sides(self) -> None:
+        """An app may have two sides, with one credential or two, and either may be replaced."""
+        added = self.put("chess", topic="com.example.chess", environment="auto")
+        app = self.apps.get("chess")
+        expected = {"gateway": "http2:host=api.sandbox.push.apple.com:port=443", "credential": "key"}
+        expected["fingerprint"] = app.credential.fingerprint
+        self.assertEqual((added.json["environment"], added.json["sandbox"]), ("auto", expected))
+        assert app.sandbox is not None
+        self.assertIs(app.sandbox.credential, app.credential)
+        rotated = self.ask("POST", "/chess/sandbox/credential", {"certificate": PEM})
+        self.assertEqual((rotated.status, rotated.json["credential"]), (200, "key"))
+        self.assertEqual(rotated.json["sandbox"]["credential"], "certificate")
+        self.ask("POST", "/chess/credential", {"certificate": PEM})
+        app = self.apps.get("chess")
+        self.assertEqual({each.fingerprint for each in app.credentials.values()}, {app.credential.fingerprint})
+        sandbox = {"credential": KEY, "gateway": "http2:host=localhost:port=5"}
+        again = self.put("chess", credential={"certificate": PEM}, environment="auto", sandbox=sandbox)
+        self.assertEqual((again.json["credential"], again.json["sandbox"]["credential"]), ("certificate", "key"))
+        self.assertIn("localhost", again.json["sandbox"]["gateway"])
+        self.assertNotIn("sandbox", self.put("chess").json)
+        self.assertEqual(self.ask("POST", "/chess/sandbox/credential", KEY).status, 400)
+
+    def test_wrong_sides(self) -> None:
+        """What is wrong with one of two sides is named."""
+        binary = "binary:host=localhost:port=1"
+        for path, settings in {
+            "environment": {"environment": "both"},
+            "sandbox": {"sandbox": {}},
+            "gateway": {"environment": "auto", "gateway": binary, "credential": {"certificate": PEM}},
+            "sandbox.gateway": {"environment": "auto", "sandbox": {"gateway": "prod"}},
+            "sandbox.trust_root": {"environment": "auto", "sandbox": {"trust_root": "nothing"}},
+            "sandbox.credential.key": {"environment": "auto", "sandbox": {"credential": {**KEY, "key": "none"}}},
+        }.items():
+            response = self.put("chess", **settings)
+            self.assertEqual((response.status, response.json["error"]["path"]), (400, path))
+
     def test_recorded(self) -> None:
         """An app whose outcomes are recorded says so."""
         self.assertEqual(self.put("chess", topic="com.example.chess", outcomes=True).json["outcomes"], True)

@@ -7,6 +7,7 @@ The apps, for programs that manage them.
     PUT    /v1/apps/<app>                 add an app, or replace it
     DELETE /v1/apps/<app>                 remove an app
     POST   /v1/apps/<app>/credential      replace an app's credential, and nothing else
+    POST   /v1/apps/<app>/sandbox/credential    the same for the sandbox side of an app with two sides
     POST   /v1/apps/<app>/pause           send nothing more for an app until it is resumed
     POST   /v1/apps/<app>/resume          send again
 
@@ -22,6 +23,7 @@ field that is wrong.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from functools import partial
 from typing import Annotated, Literal
 
@@ -33,15 +35,15 @@ from twisted.logger import Logger
 from txapns._network.trust import trust_pem
 from txapns._serving.http import Answer, Request
 from txapns._serving.operations import Operation, Schema
-from txapns.credentials import Credential
-from txapns.daemon.apps import Apps, expiry
+from txapns.credentials import Certificate, Credential
+from txapns.daemon.apps import Apps, sandbox_side
 from txapns.daemon.config.sections import FINGERPRINT, AppLimitsSection
 from txapns.daemon.errors import Malformed, NotAllowed, RequestRefused
 from txapns.daemon.faces.native.json_api import encode, json_body, must_manage, parameters
 from txapns.daemon.intake import MAX_HEADER
 from txapns.daemon.secrets.submitted import SubmittedCredential, master_key_failed, read_submitted
-from txapns.daemon.store.apps import AppSettings
-from txapns.daemon.values import Caller
+from txapns.daemon.store.apps import AppSettings, SandboxSettings
+from txapns.daemon.values import Caller, Environment, Side
 from txapns.errors import CredentialError, InvalidGateway
 from txapns.gateway import Gateway
 
@@ -81,10 +83,26 @@ class _Limits(Struct, forbid_unknown_fields=True):
     rate: _Count | None = None
 
 
+class _Sandbox(Struct, forbid_unknown_fields=True):
+    """What differs on the sandbox side of an app with two sides."""
+
+    credential: SubmittedCredential | None = None
+    gateway: Annotated[str, Meta(description="sandbox or http2:host=NAME:port=N.")] = "sandbox"
+    trust_root: Annotated[str, Meta(description="PEM of the authorities to trust there.")] | None = None
+
+
 class _App(Struct, forbid_unknown_fields=True):
     """The settings of an app."""
 
     credential: SubmittedCredential
+    environment: (
+        Annotated[
+            Literal["auto"],
+            Meta(description="auto: it has a production and a sandbox side; gateway is that of production."),
+        ]
+        | None
+    ) = None
+    sandbox: _Sandbox | None = None
     gateway: Annotated[
         str, Meta(description="production, sandbox, http2:host=NAME:port=N or binary:host=NAME:port=N.")
     ] = "production"
@@ -106,6 +124,15 @@ class _App(Struct, forbid_unknown_fields=True):
 # Bodies of answers.
 
 
+class _KnownSandbox(Struct, omit_defaults=True):
+    """The sandbox side of an app."""
+
+    gateway: Annotated[str, Meta(description="Where it sends.")]
+    credential: Literal["certificate", "key"]
+    fingerprint: Annotated[str, Meta(description="The SHA-256 of its credential.")]
+    expires: Annotated[float, Meta(description="When its certificate expires, in UNIX seconds.")] | UnsetType = UNSET
+
+
 class _Known(Struct, omit_defaults=True):
     """An app."""
 
@@ -120,6 +147,8 @@ class _Known(Struct, omit_defaults=True):
     paused_since: Annotated[float, Meta(description="Since when it is paused, in UNIX seconds.")] | UnsetType = UNSET
     paused_by: Annotated[str, Meta(description="Who paused it.")] | UnsetType = UNSET
     outcomes: Annotated[bool, Meta(description="Whether its outcomes are recorded.")] | UnsetType = UNSET
+    environment: Annotated[Literal["auto"], Meta(description="That it has two sides.")] | UnsetType = UNSET
+    sandbox: _KnownSandbox | UnsetType = UNSET
 
 
 class _Apps(Struct):
@@ -154,30 +183,44 @@ class AppOperations:
         asked = json_body(_app, request)
         settings = _settings(asked)
 
-        def read() -> Credential:
+        def read() -> tuple[Credential, Credential | None]:
             credential = read_submitted(
                 asked.credential, apps.now(), "credential.", gateway=asked.gateway, topic=asked.topic
             )
             _check_gateway(settings, credential)
-            return credential
+            return credential, _read_sandbox(asked, settings, credential, apps.now())
+
+        def store(credentials: tuple[Credential, Credential | None]) -> Deferred[bool]:
+            return apps.put(app, settings, *credentials)
 
         def put(replaced: bool) -> Answer:
             _log.info("{caller} put the app {app}", caller=caller.name, app=app)
             return Answer(200 if replaced else 201, encode(_known(apps, app)))
 
-        return apps.read(read).addCallback(partial(apps.put, app, settings)).addCallbacks(put, master_key_failed)
+        return apps.read(read).addCallback(store).addCallbacks(put, master_key_failed)
 
     def rotate(self, request: Request, caller: Caller, app: str) -> Deferred[Answer]:
         """Replace an app's credential."""
+        return self._rotate(request, caller, app, Environment.PRODUCTION)
+
+    def rotate_sandbox(self, request: Request, caller: Caller, app: str) -> Deferred[Answer]:
+        """Replace the credential of an app's sandbox side."""
+        return self._rotate(request, caller, app, Environment.SANDBOX)
+
+    def _rotate(self, request: Request, caller: Caller, app: str, environment: Environment) -> Deferred[Answer]:
         apps = self._checked(request, caller)
         asked = json_body(_rotation, request)
+        gateway, which = (
+            ("sandbox", "sandbox credential") if environment is Environment.SANDBOX else (None, "credential")
+        )
 
         def rotated(_: None) -> Answer:
-            _log.info("{caller} replaced the credential of the app {app}", caller=caller.name, app=app)
+            _log.info("{caller} replaced the {which} of the app {app}", caller=caller.name, app=app, which=which)
             return Answer(200, encode(_known(apps, app)))
 
-        reading = apps.read(lambda: read_submitted(asked, apps.now()))
-        return reading.addCallback(partial(apps.rotate, app)).addCallbacks(rotated, master_key_failed)
+        reading = apps.read(lambda: read_submitted(asked, apps.now(), gateway=gateway))
+        rotating = reading.addCallback(partial(apps.rotate, app, environment=environment))
+        return rotating.addCallbacks(rotated, master_key_failed)
 
     def remove(self, request: Request, caller: Caller, app: str) -> Deferred[Answer]:
         """Remove an app."""
@@ -224,8 +267,14 @@ class AppOperations:
 
 def _settings(asked: _App) -> AppSettings:
     limits = {name: int(value) for name, value in msgspec.structs.asdict(asked.limits).items() if value is not None}
+    sandbox = asked.sandbox
+    if sandbox is not None and asked.environment is None:
+        raise Malformed('only an app with environment "auto" has a sandbox side beside the other', path="sandbox")
+    trusted = None if sandbox is None else sandbox.trust_root
     return AppSettings(
         gateway=asked.gateway,
+        environment=asked.environment,
+        sandbox=SandboxSettings() if sandbox is None else SandboxSettings(gateway=sandbox.gateway, trust_root=trusted),
         trust_root=asked.trust_root,
         topic=asked.topic,
         push_type=asked.push_type,
@@ -248,6 +297,26 @@ def _check_gateway(settings: AppSettings, credential: Credential) -> None:
         raise Malformed(str(error), path=path) from None
 
 
+def _read_sandbox(asked: _App, settings: AppSettings, other: Credential, now: datetime) -> Credential | None:
+    """Read the credential of the sandbox side, and refuse settings with which it cannot connect."""
+    if asked.environment is None:
+        return None
+    own, path = None, "sandbox.credential."
+    if asked.sandbox is not None and asked.sandbox.credential is not None:
+        own = read_submitted(asked.sandbox.credential, now, path, gateway="sandbox", topic=asked.topic)
+    path = "sandbox.trust_root"
+    try:
+        if settings.sandbox.trust_root is not None:
+            trust_pem(settings.sandbox.trust_root)
+        path = "gateway"
+        production = Gateway.parse(settings.gateway)
+        path = "sandbox.gateway" if production.protocol == "http2" else path
+        sandbox_side(settings, production, own or other)
+    except (InvalidGateway, CredentialError) as error:
+        raise Malformed(str(error), path=path) from None
+    return own
+
+
 # Writing answers.
 
 
@@ -257,7 +326,7 @@ def _known(apps: Apps, name: str) -> _Known:
         app = apps.get(name)
     except RequestRefused:
         return _Known(name, apps.source(name), problem=problem)
-    expires = expiry(app)
+    expires = app.credential.expires if isinstance(app.credential, Certificate) else None
     return _Known(
         name,
         app.source,
@@ -270,7 +339,17 @@ def _known(apps: Apps, name: str) -> _Known:
         UNSET if app.pause is None else app.pause.since,
         UNSET if app.pause is None else app.pause.caller,
         app.outcomes or UNSET,
+        UNSET if app.sandbox is None else "auto",
+        UNSET if app.sandbox is None else _known_sandbox(app.sandbox),
     )
+
+
+def _known_sandbox(side: Side) -> _KnownSandbox:
+    credential = side.credential
+    if isinstance(credential, Certificate):
+        expires = credential.expires.timestamp()
+        return _KnownSandbox(str(side.gateway), "certificate", credential.fingerprint, expires)
+    return _KnownSandbox(str(side.gateway), "key", credential.fingerprint)
 
 
 _CHANGE_ERRORS = (400, 401, 403, 404, 409, 413, 415, 503)
@@ -287,6 +366,16 @@ OPERATIONS = (
         AppOperations.rotate,
         "rotate",
         "Replace the credential of an app in the database.",
+        {200: ("It is in use.", (_Known,))},
+        _CHANGE_ERRORS,
+        body=SubmittedCredential,
+    ),
+    Operation(
+        "POST",
+        "/v1/apps/{app}/sandbox/credential",
+        AppOperations.rotate_sandbox,
+        "rotate_sandbox",
+        "Replace the credential of the sandbox side of an app in the database that has two sides.",
         {200: ("It is in use.", (_Known,))},
         _CHANGE_ERRORS,
         body=SubmittedCredential,

@@ -7,7 +7,16 @@ from collections.abc import Callable
 import msgspec
 from zope.interface import implementer
 
-from txapns.daemon.store.apps import AppRow, AppSettings, EncryptedCredential, IAppStore, IAppTable, StoredApp
+from txapns.daemon.store.apps import (
+    AppRow,
+    AppSettings,
+    EncryptedCredential,
+    IAppStore,
+    IAppTable,
+    StoredApp,
+    StoredCredential,
+    sandbox_name,
+)
 from txapns.daemon.store.postgresql.counted import CountedStore, CountedTable, counted, counting
 from txapns.daemon.store.postgresql.database import Database
 from txapns.daemon.store.rows import printable
@@ -57,12 +66,26 @@ class AppTable(CountedTable):
         );
         {counting("app_pause", "app")};
         """,
+        f"""
+        CREATE TABLE app_sandbox (
+            name text COLLATE "C" PRIMARY KEY,  -- of an app whose sandbox side has a credential of its own
+            encrypted bytea NOT NULL,
+            kind text NOT NULL CHECK (kind IN ('certificate', 'key')),
+            fingerprint text NOT NULL,
+            expires double precision,
+            changed_at double precision NOT NULL CHECK (changed_at BETWEEN 0 AND 253402300799)
+        );
+        {counting("app_sandbox", "app")};
+        """,
     )
 
     def rows(self) -> list[AppRow]:
         """See :meth:`IAppTable.rows`."""
-        rows = self._connection.execute("SELECT name, settings::text, encrypted FROM app ORDER BY name")
-        return [AppRow(printable(name), settings.encode(), encrypted) for name, settings, encrypted in rows]
+        rows = self._connection.execute(
+            "SELECT name, settings::text, app.encrypted, app_sandbox.encrypted"
+            " FROM app LEFT JOIN app_sandbox USING (name) ORDER BY name"
+        )
+        return [AppRow(printable(name), settings.encode(), *row) for name, settings, *row in rows]
 
     def listed(self) -> list[StoredApp]:
         """See :meth:`IAppTable.listed`."""
@@ -92,17 +115,39 @@ class AppTable(CountedTable):
         """See :meth:`IAppTable.set_credential`."""
         return self._connection.execute(_SET_CREDENTIAL, [*credential.columns, changed_at, name]).rowcount > 0
 
+    def sandboxes(self) -> dict[str, StoredCredential]:
+        """See :meth:`IAppTable.sandboxes`."""
+        rows = self._connection.execute("SELECT name, kind, fingerprint, expires, changed_at FROM app_sandbox")
+        return {printable(name): StoredCredential(*row) for name, *row in rows}
+
+    def put_sandbox(self, name: str, credential: EncryptedCredential | None, changed_at: float) -> None:
+        """See :meth:`IAppTable.put_sandbox`."""
+        self._connection.execute("DELETE FROM app_sandbox WHERE name = %s", [name])
+        if credential is not None:
+            row = name, *credential.columns, changed_at
+            self._connection.execute("INSERT INTO app_sandbox VALUES (%s, %s, %s, %s, %s, %s)", row)
+
+    def settings(self, name: str) -> bytes | None:
+        """See :meth:`IAppTable.settings`."""
+        row = self._connection.execute("SELECT settings::text FROM app WHERE name = %s", [name]).fetchone()
+        return None if row is None else str(row[0]).encode()
+
     def reencrypt(self, function: Callable[[bytes, str], bytes]) -> int:
         """See :meth:`IAppTable.reencrypt`."""
-        rows = self._connection.execute("SELECT name, encrypted FROM app ORDER BY name FOR UPDATE").fetchall()
-        for name, encrypted in rows:
-            changed = [function(encrypted, name), name]
-            self._connection.execute("UPDATE app SET encrypted = %s WHERE name = %s", changed)
-        return len(rows)
+        count = 0
+        for table, named in (("app", str), ("app_sandbox", sandbox_name)):
+            select = f"SELECT name, encrypted FROM {table} ORDER BY name FOR UPDATE"
+            update = f"UPDATE {table} SET encrypted = %s WHERE name = %s"
+            rows = self._connection.execute(select.encode()).fetchall()
+            for name, encrypted in rows:
+                self._connection.execute(update.encode(), [function(encrypted, named(name)), name])
+            count += len(rows)
+        return count
 
     def remove(self, name: str) -> bool:
         """See :meth:`IAppTable.remove`."""
         self.resume(name)
+        self.put_sandbox(name, None, 0.0)
         return self._connection.execute("DELETE FROM app WHERE name = %s", [name]).rowcount > 0
 
     def pauses(self) -> dict[str, Pause]:

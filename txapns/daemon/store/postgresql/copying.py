@@ -35,6 +35,7 @@ from txapns.daemon.store.copying import (
     QueueRow,
     ReaderRow,
     Reading,
+    SandboxRow,
     TokenRow,
 )
 from txapns.daemon.store.postgresql.acceptance import BLOCK, find_apps
@@ -80,6 +81,11 @@ _TABLES: Mapping[type[Any], _Table] = {
 SELECT name, convert_to(settings::text, 'UTF8'), encrypted, kind, fingerprint, expires, created_at, changed_at
 FROM app ORDER BY name
 """,
+    ),
+    SandboxRow: _Table(
+        "app_sandbox",
+        SandboxRow._fields,
+        "SELECT name, encrypted, kind, fingerprint, expires, changed_at FROM app_sandbox ORDER BY name",
     ),
     PauseRow: _Table("app_pause", PauseRow._fields, "SELECT name, since, caller FROM app_pause ORDER BY name"),
     APIKeyRow: _Table(

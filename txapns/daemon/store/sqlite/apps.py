@@ -7,7 +7,16 @@ from collections.abc import Callable
 import msgspec
 from zope.interface import implementer
 
-from txapns.daemon.store.apps import AppRow, AppSettings, EncryptedCredential, IAppStore, IAppTable, StoredApp
+from txapns.daemon.store.apps import (
+    AppRow,
+    AppSettings,
+    EncryptedCredential,
+    IAppStore,
+    IAppTable,
+    StoredApp,
+    StoredCredential,
+    sandbox_name,
+)
 from txapns.daemon.store.rows import printable
 from txapns.daemon.store.sqlite.counted import CountedStore, CountedTable, counted, counting
 from txapns.daemon.store.sqlite.database import Database
@@ -45,15 +54,27 @@ class AppTable(CountedTable):
         );
         {counting("app_pause", "app")}
         """,
+        f"""
+        CREATE TABLE app_sandbox (
+            name TEXT PRIMARY KEY,       -- of an app whose sandbox side has a credential of its own
+            encrypted BLOB NOT NULL,
+            kind TEXT NOT NULL,
+            fingerprint TEXT NOT NULL,
+            expires REAL,
+            changed_at REAL NOT NULL
+        );
+        {counting("app_sandbox", "app")}
+        """,
     )
 
     def rows(self) -> list[AppRow]:
         """See :meth:`IAppTable.rows`."""
         with lenient(self._connection):
             rows = self._connection.execute(
-                "SELECT CAST(name AS TEXT), CAST(settings AS BLOB), CAST(encrypted AS BLOB) FROM app ORDER BY name"
+                "SELECT CAST(app.name AS TEXT), CAST(settings AS BLOB), CAST(app.encrypted AS BLOB),"
+                " CAST(app_sandbox.encrypted AS BLOB) FROM app LEFT JOIN app_sandbox USING (name) ORDER BY app.name"
             ).fetchall()
-        return [AppRow(printable(name), settings, encrypted) for name, settings, encrypted in rows]
+        return [AppRow(printable(name), *row) for name, *row in rows]
 
     def listed(self) -> list[StoredApp]:
         """See :meth:`IAppTable.listed`."""
@@ -89,16 +110,42 @@ class AppTable(CountedTable):
         )
         return changed.rowcount > 0
 
+    def sandboxes(self) -> dict[str, StoredCredential]:
+        """See :meth:`IAppTable.sandboxes`."""
+        with lenient(self._connection):
+            rows = self._connection.execute(
+                "SELECT CAST(name AS TEXT), CAST(kind AS TEXT), CAST(fingerprint AS TEXT), CAST(expires AS REAL),"
+                " CAST(changed_at AS REAL) FROM app_sandbox"
+            ).fetchall()
+        return {printable(name): StoredCredential(*row) for name, *row in rows}
+
+    def put_sandbox(self, name: str, credential: EncryptedCredential | None, changed_at: float) -> None:
+        """See :meth:`IAppTable.put_sandbox`."""
+        self._connection.execute("DELETE FROM app_sandbox WHERE name = ?", [name])
+        if credential is not None:
+            row = name, *credential.columns, changed_at
+            self._connection.execute("INSERT INTO app_sandbox VALUES (?, ?, ?, ?, ?, ?)", row)
+
+    def settings(self, name: str) -> bytes | None:
+        """See :meth:`IAppTable.settings`."""
+        row = self._connection.execute("SELECT CAST(settings AS BLOB) FROM app WHERE name = ?", [name]).fetchone()
+        return None if row is None else bytes(row[0])
+
     def reencrypt(self, function: Callable[[bytes, str], bytes]) -> int:
         """See :meth:`IAppTable.reencrypt`."""
-        rows = self._connection.execute("SELECT name, encrypted FROM app").fetchall()
-        for name, encrypted in rows:
-            self._connection.execute("UPDATE app SET encrypted = ? WHERE name = ?", [function(encrypted, name), name])
-        return len(rows)
+        count = 0
+        for table, named in (("app", str), ("app_sandbox", sandbox_name)):
+            rows = self._connection.execute(f"SELECT name, encrypted FROM {table}").fetchall()  # noqa: S608 - ours
+            update = f"UPDATE {table} SET encrypted = ? WHERE name = ?"  # noqa: S608 - ours
+            for name, encrypted in rows:
+                self._connection.execute(update, [function(encrypted, named(name)), name])
+            count += len(rows)
+        return count
 
     def remove(self, name: str) -> bool:
         """See :meth:`IAppTable.remove`."""
         self.resume(name)
+        self.put_sandbox(name, None, 0.0)
         return self._connection.execute("DELETE FROM app WHERE name = ?", [name]).rowcount > 0
 
     def pauses(self) -> dict[str, Pause]:

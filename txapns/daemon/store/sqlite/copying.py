@@ -28,6 +28,7 @@ from txapns.daemon.store.copying import (
     QueueRow,
     ReaderRow,
     Reading,
+    SandboxRow,
     TokenRow,
 )
 from txapns.daemon.store.sqlite.api_keys import KeyTable
@@ -66,6 +67,11 @@ _STATEMENTS: Mapping[type[Any], _Statements] = {
         "app",
         "SELECT name, settings, encrypted, kind, fingerprint, expires, created_at, changed_at FROM app ORDER BY name",
         "INSERT INTO app VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+    ),
+    SandboxRow: _Statements(
+        "app_sandbox",
+        "SELECT name, encrypted, kind, fingerprint, expires, changed_at FROM app_sandbox ORDER BY name",
+        "INSERT INTO app_sandbox VALUES (?, ?, ?, ?, ?, ?)",
     ),
     PauseRow: _Statements(
         "app_pause",
