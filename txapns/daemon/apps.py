@@ -54,6 +54,7 @@ from txapns.daemon.store.apps import (
     rotate_app,
     sandbox_name,
 )
+from txapns.daemon.store.listeners import Listeners
 from txapns.daemon.store.polling import ChangePoller
 from txapns.daemon.store.workers import IWorker
 from txapns.daemon.values import App, Environment, Pause, Side
@@ -240,7 +241,7 @@ class Apps:
         self._secrets = secrets
         self._worker = worker
         self._state = _Found()
-        self._listeners: list[Callable[[frozenset[str]], None]] = []
+        self._listeners: Listeners[frozenset[str]] = Listeners("changes of the apps")
         self._writing: Counter[str] = Counter()  # the apps that callers of this daemon change
         self._warned: dict[tuple[str, str], int] = {}
         self._poller = ChangePoller(clock, lambda: store.read(self._read), self._found)
@@ -278,8 +279,7 @@ class Apps:
 
     def changed(self, listener: Callable[[frozenset[str]], None]) -> Callable[[], None]:
         """See :meth:`IApps.changed`."""
-        self._listeners.append(listener)
-        return partial(self._listeners.remove, listener)
+        return self._listeners.subscribe(listener)
 
     # For operators
 
@@ -456,11 +456,7 @@ class Apps:
         others = ", ".join(name for name in sorted(names) if not self._writing[name])
         if others and not first:
             _log.info("apps were changed by a command, in a file or by another node: {names}", names=others)
-        for listener in list(self._listeners):
-            try:
-                listener(names)
-            except Exception:
-                _log.failure("a listener failed to handle a change of the apps")
+        self._listeners.tell(names)
 
     def _warn(self) -> None:
         """Warn of certificates that will expire, once for each of the days, and once when they have expired."""

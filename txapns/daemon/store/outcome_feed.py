@@ -8,7 +8,7 @@ of two numbers. A reader of several apps has a position in each.
 
 from __future__ import annotations
 
-from txapns.daemon.store.listeners import Listeners
+from txapns.daemon.store.listeners import AppListeners
 
 __all__ = ["MOST_APPS", "Recording", "share"]
 
@@ -16,7 +16,7 @@ __all__ = ["MOST_APPS", "Recording", "share"]
 MOST_APPS = 100
 
 
-class Recording(Listeners):
+class Recording(AppListeners):
     """
     Which outcomes are recorded, and who wants to know of that.
 

@@ -16,10 +16,11 @@ from twisted.python.failure import Failure
 
 from txapns.daemon.errors import Unavailable
 from txapns.daemon.store.acceptance import Acceptance, pack, receipts_of, scheduled
+from txapns.daemon.store.listeners import Listeners
 from txapns.daemon.store.outcome_feed import Recording
 from txapns.daemon.store.queue_time import QueueTime
 from txapns.daemon.store.settlement import Report, Settled
-from txapns.daemon.store.superseding import Superseded, SupersededListeners
+from txapns.daemon.store.superseding import Superseded
 from txapns.daemon.values import Idempotency, Lease, Leased, Message, Receipt, Settlement, State
 
 __all__ = ["MOST_COUNTED", "SCANNED", "Counts", "QueueDatabase", "QueueState", "StoredQueue", "stopped"]
@@ -97,7 +98,7 @@ class StoredQueue(Generic[_C]):
         self._shared = state
         self._time = time
         self._noted = noted
-        self._listeners = SupersededListeners()
+        self._listeners: Listeners[Mapping[str, int], Sequence[int]] = Listeners("what was superseded")
         self._announced: Superseded | None = None
 
     def subscribe(self, listener: Callable[[Mapping[str, int], Sequence[int]], None]) -> Callable[[], None]:
@@ -107,7 +108,11 @@ class StoredQueue(Generic[_C]):
     def _announce(self, superseded: Superseded) -> None:
         self._shared.waiting.subtract(superseded.counts)
         self._shared.recording.announce(superseded.recorded)
-        self._listeners.announce(superseded.counts, superseded.numbers)
+        self._tell(superseded)
+
+    def _tell(self, superseded: Superseded) -> None:
+        if superseded.numbers:
+            self._listeners.tell(superseded.counts, superseded.numbers)
 
     def stop(self) -> Deferred[None]:
         """Finish the work submitted so far."""
@@ -175,7 +180,7 @@ class StoredQueue(Generic[_C]):
         found = list(numbers)
 
         def settled(_: None) -> Lease | Deferred[Lease]:
-            self._listeners.announce({app: len(found)}, found)
+            self._listeners.tell({app: len(found)}, found)
             return Lease(leased, more=True) if leased else again()
 
         def failed(failure: Failure) -> Lease:
@@ -196,7 +201,7 @@ class StoredQueue(Generic[_C]):
         self._shared.waiting.subtract(found.counts)
         self._noted(found.noted)
         self._shared.recording.announce(found.recorded)
-        self._listeners.announce(found.superseded.counts, found.superseded.numbers)
+        self._tell(found.superseded)
 
     def _between(self, function: Callable[[_C], _R]) -> Deferred[_R]:
         return self._writes.between(function) if self._shared.running else stopped()

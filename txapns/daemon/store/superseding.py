@@ -13,13 +13,13 @@ notifications that wait for one device are the same about once in 10\\ :sup:`13`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 
 import attrs
 from twisted.logger import Logger
 
-__all__ = ["Superseded", "SupersededListeners", "hash_of"]
+__all__ = ["Superseded", "hash_of"]
 
 _log = Logger()
 
@@ -37,27 +37,6 @@ class Superseded:
     numbers: Sequence[int] = ()
     counts: Mapping[str, int] = attrs.Factory(dict)
     recorded: frozenset[str] = frozenset()
-
-
-class SupersededListeners:
-    """Those who want to know what was superseded."""
-
-    def __init__(self) -> None:
-        self._listeners: list[Callable[[Mapping[str, int], Sequence[int]], None]] = []
-
-    def subscribe(self, listener: Callable[[Mapping[str, int], Sequence[int]], None]) -> Callable[[], None]:
-        """See :meth:`IQueue.subscribe`."""
-        self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
-
-    def announce(self, counts: Mapping[str, int], numbers: Iterable[int]) -> None:
-        """Tell the listeners. What one of them raises is logged."""
-        known = list(numbers)
-        for listener in list(self._listeners) if known else ():
-            try:
-                listener(counts, known)
-            except Exception:
-                _log.failure("A listener for what was superseded failed")
 
 
 def hash_of(collapse_id: str) -> int:

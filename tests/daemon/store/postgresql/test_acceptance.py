@@ -20,6 +20,14 @@ from txapns.daemon.values import Idempotency, Receipt
 
 __all__ = ["KeyTests", "NumberTests"]
 
+# The first time that somebody stores a key, it is as if another node had stored it before, and it was forgotten since.
+_FORGETFUL = """
+CREATE SEQUENCE stored;
+CREATE FUNCTION forget() RETURNS trigger LANGUAGE plpgsql AS
+    'BEGIN IF nextval(''stored'') = 1 THEN RETURN NULL; END IF; RETURN NEW; END';
+CREATE TRIGGER forget BEFORE INSERT ON idempotency FOR EACH ROW EXECUTE FUNCTION forget();
+"""
+
 
 class AcceptanceCase(SynchronousTestCase):
     """Transactions on a store's tables."""
@@ -103,6 +111,18 @@ class KeyTests(AcceptanceCase):
         thread.join()
         other.commit()
         self.assertEqual((found, self.world.execute("SELECT count(*) FROM queue")), ([[None]], [(2,)]))
+
+    def test_forgotten_meanwhile(self) -> None:
+        """A key that another node has stored, and that is forgotten before it is looked at, is stored."""
+        connection = self.connect()
+        self.accept(connection, Idempotency("caller", "other", b"digest"))
+        connection.commit()
+        self.world.execute_all(_FORGETFUL)
+        [receipts] = self.accept(connection, Idempotency("caller", "key", b"digest"))
+        connection.commit()
+        self.assertIsNone(receipts)
+        self.assertEqual(self.world.execute("SELECT count(*) FROM queue"), [(4,)])
+        self.assertEqual(self.world.execute("SELECT key FROM idempotency ORDER BY key"), [("key",), ("other",)])
 
 
 class NumberTests(AcceptanceCase):

@@ -92,6 +92,7 @@ class CircuitsTests(SynchronousTestCase):
         self.nodes.advance(10.0)
         self.a.cluster.report("go", None)
         self.report(self.b, "go", "four", pause=100.0)
+        self.nodes.advance(0.01)
         self.patch(self.a.database, "write", write)
         self.nodes.advance(2 * POLL)
         self.assertEqual(self.rows(), {"chess": ("two", False)})

@@ -138,16 +138,15 @@ def recognize(
     for each in acceptances:
         if each.idempotency is not None:
             firsts.setdefault(_key_of(each.idempotency), each)
-    known: dict[_Key, _Record] = {}
-    added: set[_Key] = set()
-    if firsts:
-        known = _known(connection, firsts)
-        new = {key: each for key, each in firsts.items() if key not in known}
+    known, added = _known(connection, firsts), set[_Key]()
+    while new := {key: each for key, each in firsts.items() if key not in known}:
         for each in new.values():
             each.first = numbers.take(connection, each.count, now)
-        added = _add_keys(connection, new)
-        known |= {key: _record_of(new[key]) for key in added}
-        known |= _known(connection, new.keys() - added)  # another node was faster
+        stored = _add_keys(connection, new)
+        added |= stored
+        known |= {key: _record_of(new[key]) for key in stored}
+        # With the others another node was faster. What it stored may be forgotten by now, if it is long ago.
+        known |= _known(connection, new.keys() - stored)
     results: list[list[Receipt] | KeyConflict | None] = []
     chosen = []
     for each in acceptances:

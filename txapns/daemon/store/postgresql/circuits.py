@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 
 from txapns.daemon.errors import Unavailable
 from txapns.daemon.store.cluster import Circuit
+from txapns.daemon.store.listeners import Listeners
 from txapns.daemon.store.postgresql.cluster_time import ClusterTime
 from txapns.daemon.store.postgresql.database import Database
 from txapns.daemon.store.postgresql.schema import Connection
@@ -53,7 +54,7 @@ class Circuits:
     def __init__(self, database: Database, time: ClusterTime) -> None:
         self._database = database
         self._time = time
-        self._watchers: list[Callable[[str, Circuit | None], None]] = []
+        self._watchers: Listeners[str, Circuit | None] = Listeners("circuits")
         self._known: dict[str, _Row] = {}
         # What is not written yet, by app; and of which apps something was reported since the last poll began.
         self._reports: dict[str, _Row | None] = {}
@@ -73,10 +74,10 @@ class Circuits:
 
     def watch(self, listener: Callable[[str, Circuit | None], None]) -> Callable[[], None]:
         """See :meth:`ICluster.watch`."""
-        self._watchers.append(listener)
+        ending = self._watchers.subscribe(listener)
         for app, row in self._known.items():
             listener(app, self._circuit(row))
-        return lambda: self._watchers.remove(listener)
+        return ending
 
     def report(self, app: str, circuit: Circuit | None) -> None:
         """See :meth:`ICluster.report`."""
@@ -122,8 +123,7 @@ class Circuits:
             if app in self._fresh or row == self._known.get(app):
                 continue
             self._know(app, row)
-            for watcher in list(self._watchers):
-                watcher(app, None if row is None else self._circuit(row))
+            self._watchers.tell(app, None if row is None else self._circuit(row))
 
     def _know(self, app: str, row: _Row | None) -> None:
         if row is None:

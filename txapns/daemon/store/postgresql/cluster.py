@@ -38,6 +38,7 @@ from txapns._network.alarm import Alarm
 from txapns._network.clocks import wall_clock
 from txapns.daemon.errors import Unavailable
 from txapns.daemon.store.cluster import Circuit, ICluster, NodeStatus
+from txapns.daemon.store.listeners import Listeners
 from txapns.daemon.store.postgresql import nodes
 from txapns.daemon.store.postgresql.circuits import Circuits
 from txapns.daemon.store.postgresql.cluster_time import ClusterTime
@@ -122,7 +123,7 @@ class PostgreSQLCluster:
         self._running = False
         self._next = Alarm(self._clock, self._beat)
         self._end = Alarm(self._clock, self._ended)
-        self._listeners: list[Callable[[], None]] = []
+        self._listeners: Listeners[[]] = Listeners("changes of the cluster")
         self._circuits = Circuits(database, time)
         database.alone = lambda connection: nodes.is_alone(connection, node, time.read(connection))
 
@@ -187,8 +188,7 @@ class PostgreSQLCluster:
 
     def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
         """See :meth:`ICluster.subscribe`."""
-        self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
+        return self._listeners.subscribe(listener)
 
     def report(self, app: str, circuit: Circuit | None) -> None:
         """See :meth:`ICluster.report`."""
@@ -260,7 +260,7 @@ class PostgreSQLCluster:
         if beat.replaced:
             _log.warn("node {node} was alive; it has been replaced by this process", node=self.node)
         if changed:
-            self._tell()
+            self._listeners.tell()
         self._reap()
 
     def _failed(self, failure: Failure) -> None:
@@ -286,14 +286,7 @@ class PostgreSQLCluster:
         self._end.cancel()
         if self._running:
             self._next.set(0.0)
-        self._tell()
-
-    def _tell(self) -> None:
-        for listener in list(self._listeners):
-            try:
-                listener()
-            except Exception:
-                _log.failure("A listener for changes of the cluster failed")
+        self._listeners.tell()
 
     def _reap(self) -> None:
         self._beats += 1

@@ -25,7 +25,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from txapns.daemon.interfaces import IFeedbackLog
-from txapns.daemon.store.listeners import Listeners
+from txapns.daemon.store.listeners import AppListeners
 from txapns.daemon.store.polling import ChangePoller
 from txapns.daemon.store.postgresql.database import Database
 from txapns.daemon.store.postgresql.schema import Connection, Schema
@@ -135,7 +135,7 @@ def forget(connection: Connection, before: float, now: float, limit: int) -> Non
 
 
 @implementer(IFeedbackLog)
-class PostgreSQLFeedbackLog(Listeners):
+class PostgreSQLFeedbackLog(AppListeners):
     """The feedback log in PostgreSQL."""
 
     def __init__(self, database: Database) -> None:

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from txapns.daemon.interfaces import IFeedbackLog
-from txapns.daemon.store.listeners import Listeners
+from txapns.daemon.store.listeners import AppListeners
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.schema import Schema, lenient
 from txapns.daemon.store.sqlite.tokens import THESE, packed
@@ -102,7 +102,7 @@ def forget(connection: sqlite3.Connection, before: float, now: float, limit: int
 
 
 @implementer(IFeedbackLog)
-class SQLiteFeedbackLog(Listeners):
+class SQLiteFeedbackLog(AppListeners):
     """The feedback log in SQLite."""
 
     def __init__(self, database: Database) -> None:
