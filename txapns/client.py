@@ -175,7 +175,7 @@ class APNSClient:
         if closed is not None:
             return fail(closed)
         try:
-            return self._single().start(self._with_topic(notification), token).addBoth(self.touch)
+            return self._single().start(self._with_topic(notification), token)
         except (APNSError, TypeError) as error:
             return fail(error)
 
@@ -217,7 +217,7 @@ class APNSClient:
                 raise InvalidGateway(f"{self.gateway} has no broadcasts; only the HTTP/2 provider API has")
             request = broadcast_request(_checked(notification), channel_id, self._bundle_id)
             sending = self._single()
-            return sending.submit(Delivery(sending, channel_id, "", b"", request)).addBoth(self.touch)
+            return sending.submit(Delivery(sending, channel_id, "", b"", request))
         except (APNSError, TypeError) as error:
             return fail(error)
 
@@ -310,7 +310,7 @@ class APNSClient:
     def last_used(self) -> float:
         """When it last had work, by the reactor's clock; the current time while it has."""
         busy = self._pool.busy or self.channels.busy or self._feedback.busy
-        return self._reactor.seconds() if busy else self._used
+        return self._reactor.seconds() if busy else max(self._used, self._pool.used)
 
     def touch(self, result: T = None) -> T:  # type: ignore[assignment]
         """
@@ -331,7 +331,7 @@ class APNSClient:
         if deadline is not None and not 0 <= deadline < math.inf:
             return fail(ValueError("the deadline is not a non-negative number of seconds"))
         kind = Sending if self._pool.metrics is None else MeasuredSending
-        return kind(self._reactor, self._pool, triples, self._send, deadline).start(first).addBoth(self.touch)
+        return kind(self._reactor, self._pool, triples, self._send, deadline).start(first)
 
     def _with_topic(self, notification: Notification) -> Notification:
         """Add the client's topic; for the same notification again, return the same, so that its requests share more."""

@@ -5,14 +5,16 @@ Calls go down and values come up::
 
     client ──► batch ──► pool ──► connection ──► protocol ──► wire
                  ▲         ▲        │    ▲          │ │
-                 │         │        │    └──────────┘ │  IProtocolListener: ready, proved, room, returned, rejected …
-                 │         └────────┘                 │  IConnectionEvents: changed, trouble, returned, rejected
+                 │         │        │    └──────────┘ │  IProtocolListener: ready, proved, round, room, returned …
+                 │         └────────┘                 │  IConnectionEvents: changed, round, trouble, returned …
                  └────────────────────────────────────┘  DeliveryListener: accepted, rejected, unsent, uncertain
 
 ``DeliveryListener`` is in :mod:`txapns.delivery`, since each delivery holds the listener that receives its outcome.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
@@ -84,6 +86,13 @@ class IProtocolListener(Interface):
     def protocol_proved(protocol: IGatewayProtocol) -> None:
         """A notification was accepted or rejected, so the connection works, and the reconnection delays start over."""
 
+    def protocol_round(protocol: IGatewayProtocol, settle: Callable[[], None]) -> None:
+        """
+        Several deliveries are settled at once. What is sent in answer may wait until all are.
+
+        :param settle: settles them; call it now.
+        """
+
     def protocol_room(protocol: IGatewayProtocol) -> None:
         """It may have room again."""
 
@@ -119,6 +128,13 @@ class IProtocolListener(Interface):
 
 class IConnectionEvents(Interface):
     """Receives what happens to a connection: the pool."""
+
+    def connection_round(settle: Callable[[], None]) -> None:
+        """
+        Several deliveries are settled at once. What is sent in answer may wait until all are.
+
+        :param settle: settles them; call it now.
+        """
 
     def connection_changed() -> None:
         """A connection may have room, or may be opened, where it could not before."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
@@ -69,6 +69,10 @@ class Events:
     def protocol_proved(self, protocol: IGatewayProtocol) -> None:
         """It proved itself."""
         self.told.append("proved")
+
+    def protocol_round(self, protocol: IGatewayProtocol, settle: Callable[[], None]) -> None:
+        """Several are settled at once."""
+        settle()
 
     def protocol_room(self, protocol: IGatewayProtocol) -> None:
         """It may have room again."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 from hypothesis import given
@@ -78,6 +78,10 @@ class Record:
     def protocol_proved(self, protocol: IGatewayProtocol) -> None:
         """It proved itself."""
         self.events.append("proved")
+
+    def protocol_round(self, protocol: IGatewayProtocol, settle: Callable[[], None]) -> None:
+        """Several are settled at once."""
+        settle()
 
     def protocol_room(self, protocol: IGatewayProtocol) -> None:
         """It may have room again."""

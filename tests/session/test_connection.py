@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
 
 from twisted.internet.interfaces import IConnector
@@ -34,6 +35,10 @@ class Listener:
         self.errors: list[APNSError] = []
         self.states: list[str] = []
         self.eager = False
+
+    def connection_round(self, settle: Callable[[], None]) -> None:
+        """Several are settled at once."""
+        settle()
 
     def connection_changed(self) -> None:
         """Note the state; open again."""

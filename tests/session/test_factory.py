@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionLost
@@ -43,6 +43,10 @@ class Events:
     def protocol_proved(self, protocol: IGatewayProtocol) -> None:
         """It proved itself."""
         self.told.append("proved")
+
+    def protocol_round(self, protocol: IGatewayProtocol, settle: Callable[[], None]) -> None:
+        """Several are settled at once."""
+        settle()
 
     def protocol_room(self, protocol: IGatewayProtocol) -> None:
         """It may have room again."""

@@ -9,8 +9,9 @@ from zope.interface.verify import verifyObject
 
 from txapns import Batch, Notification
 from txapns._session.batch import Sending, SingleSending
+from txapns._session.http2 import ProviderAPIProtocol
 from txapns._session.pool import Pool
-from txapns.delivery import DeliveryListener
+from txapns.delivery import Delivery, DeliveryListener
 from txapns.errors import ConnectFailed, CredentialRefused, DeadlinePassed
 from txapns.interfaces import IConnectionEvents, IWork
 from txapns.options import Options
@@ -48,6 +49,29 @@ class PoolTests(SynchronousTestCase):
         self.simulator.advance(1)
         received = [int.from_bytes(reception.token, "big") for reception in self.simulator.inbox.received]
         self.assertEqual(received, list(range(100)))
+
+    def test_answered_together(self) -> None:
+        """What is sent in answer to the outcomes of one read is handed over together, in order, over one connection."""
+        delivered: list[int] = []
+        deliver = ProviderAPIProtocol.deliver
+
+        def count(protocol: ProviderAPIProtocol, deliveries: list[Delivery]) -> None:
+            delivered.append(len(deliveries))
+            deliver(protocol, deliveries)
+
+        self.patch(ProviderAPIProtocol, "deliver", count)
+        client = self.simulator.client(max_connections=3)
+        self.simulator.result(client.send_one(HELLO, "ff" * 32))
+        left = iter(range(100, 300))
+        for number in range(100):
+            sent = client.send_one(HELLO, f"{number:064x}")
+            sent.addCallback(lambda _: client.send_one(HELLO, f"{next(left):064x}"))
+            sent.addCallback(lambda _: client.send_one(HELLO, f"{next(left):064x}"))
+        self.simulator.advance(1)
+        received = [int.from_bytes(each.token, "big") for each in self.simulator.inbox.received]
+        self.assertEqual(received[1:], list(range(300)))
+        self.assertEqual((sum(delivered), client.status().connections), (301, ("ready",)))
+        self.assertLess(len(delivered), 1 + 100 + 20)
 
     def test_window(self) -> None:
         """Large payloads are paced by the server's window: no more leave than it has room for."""

@@ -217,9 +217,9 @@ class Sending(_Listener):
             self._check_done()
 
     def _note(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]]) -> None:
-        unique_id = dict(headers).get(b"apns-unique-id")
+        unique_id = _text(dict(headers).get(b"apns-unique-id"))
         if unique_id is not None:
-            self._unique_ids[delivery.identifier] = unique_id.decode("utf-8", "replace")
+            self._unique_ids[delivery.identifier] = unique_id
 
     def rejected(self, delivery: Delivery, rejection: Rejection) -> None:
         """APNs rejected it."""
@@ -323,6 +323,10 @@ class Sending(_Listener):
         return Batch(self._accepted, others, unique_ids, resend=self._resend)
 
 
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", "replace")
+
+
 def _notification(delivery: Delivery) -> Notification:
     assert isinstance(delivery.notification, Notification)  # it was made here
     return delivery.notification
@@ -333,7 +337,7 @@ class Single(_Listener, Generic[T]):
 
     def __init__(self, pool: Pool) -> None:
         super().__init__(pool)
-        self._result: Deferred[T] = Result(lambda _: self._cancel())
+        self._result: Deferred[T] = Result(self._cancel)
 
     def submit(self, delivery: Delivery) -> Deferred[T]:
         """
@@ -369,7 +373,7 @@ class Single(_Listener, Generic[T]):
             self._done = True
             self._result.errback(error)
 
-    def _cancel(self) -> None:
+    def _cancel(self, result: Deferred[T]) -> None:
         self._done = True
         self.ended = LocalError("the notification was cancelled")
         self._pool.take_back(self._delivery)
@@ -390,9 +394,9 @@ class SingleSending(Single["Accepted | Rejection"]):
 
     def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]], body: bytes = b"") -> None:
         """APNs accepted it."""
-        texts = {name: value.decode("utf-8", "replace") for name, value in headers}
-        apns_id = texts.get(b"apns-id", texts.get(b"apns-request-id"))
-        self.settle(Accepted(delivery.identifier, delivery.token, apns_id, texts.get(b"apns-unique-id")))
+        fields = dict(headers)
+        apns_id = fields.get(b"apns-id", fields.get(b"apns-request-id"))
+        self.settle(Accepted(delivery.identifier, delivery.token, _text(apns_id), _text(fields.get(b"apns-unique-id"))))
 
     def rejected(self, delivery: Delivery, rejection: Rejection) -> None:
         """APNs rejected it."""

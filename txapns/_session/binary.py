@@ -320,7 +320,7 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         now = self._clock.seconds()
         if now - due > self._settle_time / 2:  # so busy that the data may only be leaving now
             self._not_before = now + self._settle_time
-        self._settling = self.later(0, self._settle)
+        self._settling = self.later(0, self._events.protocol_round, self, self._settle)
 
     def _settle(self) -> None:
         """What left long enough ago counts as accepted."""

@@ -32,6 +32,7 @@ it finds each transition by a linear search, 4 to 12 µs, and the pool asks seve
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import attrs
@@ -314,6 +315,10 @@ class Connection:
     def protocol_proved(self, protocol: IGatewayProtocol) -> None:
         """The delays start over."""
         self._factory.resetDelay()
+
+    def protocol_round(self, protocol: IGatewayProtocol, settle: Callable[[], None]) -> None:
+        """The pool hands out what is sent meanwhile at the end."""
+        self._events.connection_round(settle)
 
     def protocol_room(self, protocol: IGatewayProtocol) -> None:
         """It may have room again."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 from binascii import hexlify
 from collections import deque
 from datetime import datetime, timezone
+from functools import partial
 from typing import TypeAlias
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -179,17 +180,20 @@ class ProviderAPIProtocol(GatewayProtocol):
             return
         self._in_round = True
         try:
-            self._settle(received)
-            if received.ready:
-                self._served = self._heard
-                self._await_silence()
-                self.become_ready()
-            elif not self._draining:
-                self._events.protocol_room(self)
+            self._events.protocol_round(self, partial(self._take_in, received))
         finally:
             self._in_round = False
         self._write()
         self._conclude()
+
+    def _take_in(self, received: Round[Delivery]) -> None:
+        self._settle(received)
+        if received.ready:
+            self._served = self._heard
+            self._await_silence()
+            self.become_ready()
+        elif not self._draining:
+            self._events.protocol_room(self)
 
     def goodbye(self) -> None:
         """Send GOAWAY."""

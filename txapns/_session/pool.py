@@ -59,6 +59,7 @@ class Pool:
     :raises CredentialError: the gateway's protocol cannot use this credential.
 
     :ivar metrics: the same, but exceptions from it are only logged.
+    :ivar used: when something was last sent or settled.
     :ivar last_error: the last error of a connection; ``None`` if there was none.
     """
 
@@ -74,6 +75,7 @@ class Pool:
         self.options = options
         self.metrics = None if metrics is None else _guarded(metrics)
         self.clock = reactor
+        self.used = 0.0
         self._gateway = gateway
         self._backlog = Backlog(reactor, options.retries, self.feed, self._reject)
         endpoint, backoff = gateway.endpoint(reactor, credential, options.timeout), Backoff()
@@ -218,6 +220,7 @@ class Pool:
             while self._again:
                 self._again = False
                 self._feed()
+                self._admission.admit()
         finally:
             self._feeding = False
         self._watch()
@@ -277,6 +280,16 @@ class Pool:
 
     # IConnectionEvents
 
+    def connection_round(self, settle: Callable[[], None]) -> None:
+        """Feed once for all that is sent in answer to the outcomes, and not for each."""
+        held, self._feeding = self._feeding, True
+        try:
+            settle()
+        finally:
+            self._feeding = held
+        if self._again:
+            self.feed()
+
     def connection_changed(self) -> None:
         """There may be room."""
         self.feed()
@@ -319,6 +332,7 @@ class Pool:
     # The deadline for what waits.
 
     def _watch(self) -> None:
+        self.used = self.clock.seconds()
         self._admission.admit()
         self._patience.watch(self._backlog.available)
 

@@ -287,6 +287,10 @@ class ProtocolListener:
     def protocol_proved(self, protocol: IGatewayProtocol) -> None:
         """A notification was accepted or rejected for the first time."""
 
+    def protocol_round(self, protocol: IGatewayProtocol, settle: Callable[[], None]) -> None:
+        """Several deliveries are settled at once."""
+        settle()
+
     def protocol_room(self, protocol: IGatewayProtocol) -> None:
         """It may have room again."""
 
