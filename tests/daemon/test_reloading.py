@@ -8,7 +8,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon.fakes import Apps
 from txapns.daemon.config.configuration import Configuration
-from txapns.daemon.reloading import differences, in_effect, recorded
+from txapns.daemon.errors import ConfigurationError
+from txapns.daemon.reloading import check_apps, differences, in_effect, recorded
 from txapns.daemon.values import Limits
 
 __all__ = ["ReloadingTests"]
@@ -61,6 +62,16 @@ class ReloadingTests(SynchronousTestCase):
         ):
             self.check("", text, keys, keys)
             self.check(text, "", keys, keys)
+
+    def test_apps(self) -> None:
+        """Some apps may go, but not all of them; where there were none, there may be none."""
+        one, two = (
+            configured("".join(f"[apps.{name}]\ncertificate = 'a.pem'\n" for name in names)) for names in ("a", "ab")
+        )
+        none = configured("")
+        for before, after in ((two, one), (none, one), (none, none)):
+            check_apps(before, after)
+        self.assertRaises(ConfigurationError, check_apps, one, none)
 
     def test_recorded(self) -> None:
         """Outcomes of an app that is removed are still recorded, and not those of one that no longer wants it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import ssl
 from collections.abc import Callable
@@ -124,14 +125,28 @@ class SignalTests(DaemonCase):
         """Return the certificate that a listener shows."""
         return await deferToThread(ssl.get_server_certificate, ("127.0.0.1", self.daemon.port("intake.apple")))
 
+    async def start_signaled(self, number: int) -> None:
+        """Start the daemon, and send it a signal as soon as it runs as far as that does not end it."""
+        starting = Deferred.fromCoroutine(self.daemon.start())
+        status = Path(f"/proc/{self.daemon.pid}/status")
+        if status.exists():
+            while not int(re.findall(r"SigBlk:\s*(\w+)", status.read_text())[0], 16) & 1 << number - 1:
+                await deferLater(reactor, 0.001)
+            os.kill(self.daemon.pid, number)
+        await starting
+        if status.exists():
+            while "the configuration was read again" not in self.daemon.log.read_text():
+                await deferLater(reactor, 0.05)
+
     async def test_reloaded(self) -> None:
         """
-        After SIGHUP limits, apps and the certificates of listeners are what the configuration now says, and the log
-        names what needs a restart. A configuration that cannot be used changes nothing.
+        SIGHUP before the daemon is even imported is heeded when it listens. After SIGHUP limits, apps and the
+        certificates of listeners are what the configuration now says, and the log names what needs a restart. A
+        configuration that cannot be used, or that has lost its apps, changes nothing.
         """
         text = self.config.read_text().replace("\n[intake.native]", f"{_FACES}[intake.native]")
         self.config.write_text(text)
-        await self.daemon.start()
+        await self.start_signaled(signal.SIGHUP)
         before = await self.shown()
         (self.directory / "server.pem").write_bytes(AUTHORITY.server_certificate())
         changed = text.replace("apps.chess", "apps.go").replace("outcomes = true", "outcomes = false")
@@ -147,7 +162,9 @@ class SignalTests(DaemonCase):
         self.assertIn("retries.first has changed, which takes effect at the next start", log)
         self.config.write_text("limits.tokens = 0")
         await self.signaled(signal.SIGHUP, "the configuration stays as it was: apns.toml: limits.tokens: found 0")
-        self.assertEqual((await self.daemon.ask("GET", "/v1/openapi.json"))[0], 200)
+        self.config.write_text(text.partition("[apps.")[0])
+        await self.signaled(signal.SIGHUP, "the configuration stays as it was: it has no apps any more")
+        self.assertEqual((await self.daemon.ask("GET", "/v1/apps/go/outcomes"))[0], 409)
         self.assertEqual(await self.daemon.end(), 0)
 
     async def test_drained(self) -> None:

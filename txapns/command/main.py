@@ -17,6 +17,7 @@ try:
     import click
     import rich  # noqa: F401  # the commands need it
 
+    from txapns.command.signals import hold_signals
     from txapns.command.streams import Unusable, flush_output, open_streams, writing
 except ModuleNotFoundError:
     sys.stderr.write('The txapns command needs click and rich: pip install "txapns[cli]"\n')
@@ -73,6 +74,8 @@ class _LazyGroup(click.Group):
         if found is None:
             return None
         module, attribute, _ = found
+        if name == "serve":
+            hold_signals()  # it takes a while to import
         try:
             command: click.Command = getattr(import_module(f"txapns.command.{module}"), attribute)
         except ModuleNotFoundError as error:

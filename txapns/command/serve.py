@@ -15,6 +15,7 @@ from twisted.logger import Logger, globalLogBeginner
 from txapns._running import run
 from txapns.command.installation import Installation, now, read_configuration
 from txapns.command.options import config_option
+from txapns.command.signals import release_signals
 from txapns.command.streams import UNUSABLE, Command, echo
 from txapns.command.tables import print_json
 from txapns.daemon.check import check_files
@@ -125,6 +126,7 @@ def serve(
 
 async def _demonstrate(reactor: Any, stop: Deferred[None], directory: Path, port: int) -> None:
     native, admin = (f"tcp:port={number}:interface=127.0.0.1" for number in (port, port and port + 1))
+    release_signals()
     demonstration = await Demonstration.start(reactor, directory, native=native, admin=admin)
     echo(demonstration.text)
     await stop
@@ -141,6 +143,7 @@ async def _serve(reactor: Any, stop: Deferred[None], config: Path) -> None:
     daemon = DaemonService(reactor, read_configuration(config), os.environ, broken.callback)
     daemon.ready.addCallback(ready)
     heed_signals(reactor, daemon, str(config))
+    release_signals()
     daemon.startService()
     either: list[Deferred[Any]] = [stop, broken]
     result, index = await DeferredList(either, fireOnOneCallback=True)

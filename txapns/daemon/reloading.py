@@ -12,9 +12,10 @@ from msgspec.structs import asdict
 from txapns.daemon.config.configuration import Configuration
 from txapns.daemon.config.decoding import dotted
 from txapns.daemon.config.sections import BinarySection, ListenerSection
+from txapns.daemon.errors import ConfigurationError
 from txapns.daemon.interfaces import IApps
 
-__all__ = ["differences", "in_effect", "recorded"]
+__all__ = ["check_apps", "differences", "in_effect", "recorded"]
 
 _L = TypeVar("_L", bound=ListenerSection | BinarySection)
 
@@ -38,6 +39,16 @@ def _table(value: object) -> Mapping[str, Any] | None:
     if isinstance(value, Struct):
         return asdict(value)
     return value if isinstance(value, dict) else None
+
+
+def check_apps(before: Configuration, after: Configuration) -> None:
+    """
+    Check that not all apps of a configuration are gone, as from a file that is empty or cut off.
+
+    :raises ConfigurationError: they are.
+    """
+    if before.apps and not after.apps:
+        raise ConfigurationError("it has no apps any more; if that is meant, restart the daemon")
 
 
 def in_effect(before: Configuration, after: Configuration) -> Configuration:

@@ -37,7 +37,7 @@ from txapns.daemon.operations.metrics import DaemonMetrics
 from txapns.daemon.operations.nodes import configuration_digest
 from txapns.daemon.operations.pruning import Pruning
 from txapns.daemon.operations.status_page import StatusPage
-from txapns.daemon.reloading import differences, in_effect, recorded
+from txapns.daemon.reloading import check_apps, differences, in_effect, recorded
 from txapns.daemon.secrets.master_key import Secrets
 from txapns.daemon.sending.channels import AppChannels
 from txapns.daemon.sending.dispatcher import Dispatcher
@@ -190,7 +190,10 @@ class DaemonService(Service):
         Use another configuration from now on, as far as that does not need a restart; the log says how far it does.
 
         The files that it names are read again.
+
+        :raises ConfigurationError: it has no apps, and the one before had some.
         """
+        check_apps(self._configuration, configuration)
         changed = differences(self._configuration, configuration)
         self._configuration = in_effect(self._configuration, configuration)
         waiting = differences(self._configuration, configuration)

@@ -55,12 +55,12 @@ class _Signals:
 
     def reload(self) -> None:
         try:
-            configuration = Configuration.from_file(self.path)
+            reloading = self.daemon.reload(Configuration.from_file(self.path))
         except ConfigurationError as error:
             for line in str(error).splitlines():
                 _log.error("the configuration stays as it was: {reason}", reason=line)
         else:
-            self.daemon.reload(configuration).addErrback(self._failed)
+            reloading.addErrback(self._failed)
 
     def drain(self) -> None:
         if self.draining:
