@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import attrs
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
@@ -154,7 +154,7 @@ class AcceptTests(IntakeCase):
         same = Idempotency("caller/chess", "key", b"digest")
         first = self.result(self.intake.accept("chess", [self.draft(TOKENS[:2])], same))
         second = self.result(self.intake.accept("chess", [self.draft(TOKENS[:2])], same))
-        self.assertEqual(([attrs.evolve(each, earlier=True) for each in first], second), (second, second))
+        self.assertEqual(([msgspec.structs.replace(each, earlier=True) for each in first], second), (second, second))
         self.assertEqual(self.world.queue.waiting("chess").count, 2)
         other = Idempotency("caller/chess", "key", b"other")
         with self.assertRaises(KeyConflict):

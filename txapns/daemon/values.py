@@ -75,8 +75,16 @@ ENVIRONMENT = "txapns-environment"
 _DEAD = (Reason.UNREGISTERED.value, Reason.EXPIRED_TOKEN.value)
 
 
-def _size(found: Sequence[object] | bytes) -> str:
-    return str(len(found))
+# Several of these are made for each notification: as structures of msgspec's, in 0.2 µs instead of 1.5 each.
+class _Value(msgspec.Struct, frozen=True, gc=False):
+    """A value of which bytes and sequences are shown by their size: they may be private, or long."""
+
+    def __repr__(self) -> str:
+        shown = {}
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            shown[name] = len(value) if isinstance(value, list | tuple | range | bytes) else value
+        return f"{type(self).__name__}({', '.join([f'{name}={each!r}' for name, each in shown.items()])})"
 
 
 class Environment(enum.IntEnum):
@@ -210,8 +218,7 @@ class Caller:
 ANYBODY = Caller("anybody", None, None, manage=True)
 
 
-@attrs.frozen
-class Draft:
+class Draft(_Value, frozen=True, gc=False):
     """
     A notification as a caller submits it: one payload for one or more devices.
 
@@ -221,17 +228,16 @@ class Draft:
     :ivar lane: the lane that the caller asks for; ``None`` if the daemon chooses.
     """
 
-    payload: bytes = attrs.field(repr=_size)
+    payload: bytes
     headers: Mapping[str, str]
-    tokens: Sequence[bytes] = attrs.field(repr=_size)
-    apns_ids: Sequence[str] = attrs.field(default=(), repr=_size)
+    tokens: Sequence[bytes]
+    apns_ids: Sequence[str] = ()
     not_before: float | None = None
     rate: int | None = None
     lane: Lane | None = None
 
 
-@attrs.frozen
-class Message:
+class Message(_Value, frozen=True, gc=False):
     """
     A notification as it is stored: one payload for one or more devices.
 
@@ -245,24 +251,23 @@ class Message:
     """
 
     app: str
-    payload: bytes = attrs.field(repr=_size)
+    payload: bytes
     headers: Mapping[str, str]
-    tokens: Sequence[bytes] = attrs.field(repr=_size)
-    apns_ids: Sequence[str] = attrs.field(repr=_size)
+    tokens: Sequence[bytes]
+    apns_ids: Sequence[str]
     not_before: float | None = None
     rate: int | None = None
     lane: Lane = Lane.NORMAL
     caller: str = ANYBODY.name
     collapse_id: str | None = None
 
-    def __attrs_post_init__(self) -> None:
+    def __post_init__(self) -> None:
         """Check that there is one id for each device."""
         if len(self.tokens) != len(self.apns_ids):
             raise ValueError(f"{len(self.tokens)} tokens with {len(self.apns_ids)} ids")
 
 
-@attrs.frozen
-class Receipt:
+class Receipt(_Value, frozen=True, gc=False):
     """
     The queue's answer for a stored message: the number and the id of each device's notification, in order.
 
@@ -270,8 +275,8 @@ class Receipt:
     :ivar superseded: whether some of them are superseded already, by others that were accepted together with them.
     """
 
-    numbers: Sequence[int] = attrs.field(repr=_size)
-    apns_ids: Sequence[str] = attrs.field(repr=_size)
+    numbers: Sequence[int]
+    apns_ids: Sequence[str]
     earlier: bool = False
     superseded: bool = False
 
@@ -309,12 +314,11 @@ def environment_of(headers: Mapping[str, str]) -> Environment | None:
     return Environment.PRODUCTION if CHANNEL in headers else None
 
 
-@attrs.frozen(eq=False)
-class Content:
+class Content(_Value, frozen=True, eq=False, gc=False):
     """What the deliveries of one message share. Deliveries that are leased together share the object."""
 
     app: str
-    payload: bytes = attrs.field(repr=_size)
+    payload: bytes
     headers: Mapping[str, str]
     lane: Lane = Lane.NORMAL
 
@@ -334,7 +338,6 @@ class Content:
         return environment_of(self.headers)
 
 
-# One of these and one settlement are made for each notification: as structures of msgspec's, in 0.2 µs instead of 1.5.
 class Leased(msgspec.Struct, frozen=True, eq=False, gc=False):
     """
     One notification for one device, leased for an attempt.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import attrs
+import msgspec
 from zope.interface.verify import verifyObject
 
 from tests.daemon.store.contract import HEADERS, ID, LONGEST, OTHER, PAYLOAD, StoreContract, message, result
@@ -98,7 +98,7 @@ class QueueContract(StoreContract):
         first = self.do("accept", sent, key)
         again = self.do("accept", [message(self.world, 2), message(self.world, 0), message(self.world, 1)], key)
         self.case.assertEqual([len(each.numbers) for each in again], [2, 0, 1])
-        self.case.assertEqual(again, [attrs.evolve(each, earlier=True) for each in first])
+        self.case.assertEqual(again, [msgspec.structs.replace(each, earlier=True) for each in first])
         self.case.assertEqual((len(self.lease()), self.world.queue.waiting("chess").count), (3, 3))
 
     def test_same_request_at_once(self) -> None:
@@ -108,7 +108,7 @@ class QueueContract(StoreContract):
         first, second = (result(self.world.clock, each) for each in both)
         self.world.restart()
         third = self.do("accept", [message(self.world, 2)], key)
-        self.case.assertEqual([second, third], [[attrs.evolve(each, earlier=True) for each in first]] * 2)
+        self.case.assertEqual([second, third], [[msgspec.structs.replace(each, earlier=True) for each in first]] * 2)
         self.case.assertEqual([each.number for each in self.lease()], list(first[0].numbers))
 
     def test_same_request_purged(self) -> None:

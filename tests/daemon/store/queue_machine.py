@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import attrs
+import msgspec
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -147,7 +148,7 @@ class QueueMachine(RuleBasedStateMachine):
         """Accept a message, of which the caller chose one id for all devices, or none."""
         sent = message(self.world, count, app)
         if chosen is not None:
-            sent = attrs.evolve(sent, apns_ids=[chosen] * count)
+            sent = msgspec.structs.replace(sent, apns_ids=[chosen] * count)
         [receipt] = self.do("accept", [sent])
         self.note(receipt, sent)
 
@@ -156,7 +157,7 @@ class QueueMachine(RuleBasedStateMachine):
         """Accept two messages that are sent from a date on, a device a second, or both."""
         not_before = None if seconds is None else self.now + self.lead() + seconds
         first, second = message(self.world, count, app), message(self.world, 2, app)
-        sent = [attrs.evolve(each, not_before=not_before, rate=rate) for each in (first, second)]
+        sent = [msgspec.structs.replace(each, not_before=not_before, rate=rate) for each in (first, second)]
         start = len(self.all)
         for receipt, each in zip(self.do("accept", sent), sent, strict=True):
             self.note(receipt, each)
@@ -174,10 +175,10 @@ class QueueMachine(RuleBasedStateMachine):
         """Accept a message with a collapse id, which supersedes what waits for the same devices, and marks the rest."""
         not_before = None if seconds is None else self.now + self.lead() + seconds
         sent = message(self.world, len(tokens), app)
-        sent = attrs.evolve(sent, tokens=tokens, collapse_id=collapse_id, not_before=not_before)
+        sent = msgspec.structs.replace(sent, tokens=tokens, collapse_id=collapse_id, not_before=not_before)
         start = len(self.all)
         [receipt] = self.do("accept", [sent])
-        self.note(attrs.evolve(receipt, superseded=False), sent)
+        self.note(msgspec.structs.replace(receipt, superseded=False), sent)
         for position, each in enumerate(self.all[start:], start):
             each.token, each.collapse_id = tokens[position - start], collapse_id
             each.due += seconds or 0
@@ -198,7 +199,7 @@ class QueueMachine(RuleBasedStateMachine):
         if key in self.receipts:
             assert receipts == self.receipts[key]
             return
-        self.receipts[key] = [attrs.evolve(each, earlier=True) for each in receipts]
+        self.receipts[key] = [msgspec.structs.replace(each, earlier=True) for each in receipts]
         for receipt, each in zip(receipts, sent, strict=True):
             self.note(receipt, each)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import attrs
+import msgspec
 
 from tests.daemon.store.contract import LONGEST, StoreContract, message
 from txapns.daemon.values import State
@@ -19,7 +19,7 @@ class ScheduleContract(StoreContract):
         """Accept one message for later, and return its ids."""
         sent = message(self.world, count)
         not_before = None if seconds is None else self.date + seconds
-        self.do("accept", [attrs.evolve(sent, not_before=not_before, rate=rate)])
+        self.do("accept", [msgspec.structs.replace(sent, not_before=not_before, rate=rate)])
         return list(sent.apns_ids)
 
     def leased(self) -> list[str]:
@@ -63,10 +63,10 @@ class ScheduleContract(StoreContract):
     def test_rate(self) -> None:
         """At a rate, each device of a request is due a moment after the other, whatever the messages and the tokens."""
         first, second = message(self.world, 3), message(self.world, 4)
-        second = attrs.evolve(second, tokens=[b"a" * 32, b"b" * 100, b"c" * 100, b"d"])
+        second = msgspec.structs.replace(second, tokens=[b"a" * 32, b"b" * 100, b"c" * 100, b"d"])
         for seconds, start in ((None, 0.0), (5.0, 5.0)):
             date = None if seconds is None else self.date + seconds
-            sent = [attrs.evolve(each, not_before=date, rate=2) for each in (first, second)]
+            sent = [msgspec.structs.replace(each, not_before=date, rate=2) for each in (first, second)]
             self.do("accept", sent)
             self.world.clock.advance(max(0.0, start - 0.01))
             found: list[str] = []

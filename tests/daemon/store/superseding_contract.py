@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import attrs
+import msgspec
 
 from tests.daemon.store.contract import StoreContract, message
 from txapns.daemon.values import Receipt, Settlement, State
@@ -33,7 +33,7 @@ class SupersedingContract(StoreContract):
     def newer(self, count: int = 1, collapse_id: str | None = "score", start: int = 0, **more: Any) -> Receipt:
         """Accept one message, and return its receipt."""
         sent = message(self.world, count, more.pop("app", "chess"), start)
-        [receipt] = self.do("accept", [attrs.evolve(sent, collapse_id=collapse_id, **more)])
+        [receipt] = self.do("accept", [msgspec.structs.replace(sent, collapse_id=collapse_id, **more)])
         assert isinstance(receipt, Receipt)
         return receipt
 
@@ -82,8 +82,8 @@ class SupersedingContract(StoreContract):
     def test_one_request(self) -> None:
         """Of the same device in one request the last one stays, and the receipts tell of it."""
         first, second, third = message(self.world, 3), message(self.world, 2), message(self.world, 2, start=5)
-        second = attrs.evolve(second, tokens=[second.tokens[0]] * 2)
-        sent = [attrs.evolve(each, collapse_id="score") for each in (first, second, third)]
+        second = msgspec.structs.replace(second, tokens=[second.tokens[0]] * 2)
+        sent = [msgspec.structs.replace(each, collapse_id="score") for each in (first, second, third)]
         receipts = self.do("accept", sent)
         states = [self.states(each) for each in receipts]
         waiting, superseded = State.WAITING, State.SUPERSEDED
@@ -93,7 +93,7 @@ class SupersedingContract(StoreContract):
 
     def test_together(self) -> None:
         """The same holds of requests that arrive together, whoever waits for the one superseded."""
-        sent = [attrs.evolve(message(self.world, 2), collapse_id="score") for _ in range(3)]
+        sent = [msgspec.structs.replace(message(self.world, 2), collapse_id="score") for _ in range(3)]
         accepting = [self.world.queue.accept([each]) for each in sent]
         self.world.clock.advance(0.002)
         found: list[Any] = []

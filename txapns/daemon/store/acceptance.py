@@ -39,13 +39,14 @@ __all__ = [
 #: How many deliveries one run of tokens with equal lengths can have; longer runs are divided.
 LONGEST_RUN = 1000
 
+_encode = msgspec.json.Encoder().encode
+
 #: What tells one *flow* from another: the app's name, the lane and the caller's name. The notifications of a flow wait
 #: in line; see :mod:`txapns.daemon.store.turns`.
 FlowKey = tuple[str, int, str]
 
 
-@attrs.frozen(eq=False)
-class Packed:
+class Packed(msgspec.Struct, frozen=True, eq=False, gc=False):
     """
     A message in the form that the statements take.
 
@@ -131,22 +132,27 @@ def pack(message: Message) -> Packed:
 
     :raises ValueError: one of its ids is not a UUID.
     """
+    tokens = message.tokens
     text = "".join(message.apns_ids)
     apns_ids = bytes.fromhex(text.replace("-", ""))
-    if not len(text) / 36 == len(apns_ids) / 16 == len(message.tokens):
+    if not len(text) / 36 == len(apns_ids) / 16 == len(tokens):
         raise ValueError("an id is not a UUID")
-    widths = list(map(len, message.tokens))
-    if len(set(widths)) == 1:
-        groups = [(widths[0], len(widths))]
-    else:
-        groups = [(width, len(list(group))) for width, group in itertools.groupby(widths)]
-    runs = []
-    for width, count in groups:
-        runs += [(min(LONGEST_RUN, count - done), width) for done in range(0, count, LONGEST_RUN)]
-    headers = msgspec.json.encode(dict(message.headers)).decode()
+    headers = _encode(dict(message.headers)).decode()
     flow = message.app, int(message.lane), message.caller
     collapse = 0 if message.collapse_id is None else hash_of(message.collapse_id)
-    return Packed(flow, headers, message.payload, b"".join(message.tokens), runs, apns_ids, collapse=collapse)
+    return Packed(flow, headers, message.payload, b"".join(tokens), _runs(tokens), apns_ids, collapse=collapse)
+
+
+def _runs(tokens: Sequence[bytes]) -> list[tuple[int, int]]:
+    """Find the runs of tokens that are equally long: how many of which length."""
+    widths = list(map(len, tokens))
+    if len(set(widths)) == 1 and len(widths) <= LONGEST_RUN:
+        return [(len(widths), widths[0])]
+    runs = []
+    for width, group in itertools.groupby(widths):
+        count = len(list(group))
+        runs += [(min(LONGEST_RUN, count - done), width) for done in range(0, count, LONGEST_RUN)]
+    return runs
 
 
 def scheduled(packed: Sequence[Packed], messages: Sequence[Message], time: QueueTime) -> list[Packed]:
@@ -164,7 +170,7 @@ def scheduled(packed: Sequence[Packed], messages: Sequence[Message], time: Queue
             date += paced * step // 1_000
             paced += each.count
         if date > present or step:
-            each = attrs.evolve(each, not_before=date, due=time.place(date), step=step)
+            each = msgspec.structs.replace(each, not_before=date, due=time.place(date), step=step)
         found.append(each)
     return found
 
@@ -223,9 +229,9 @@ def receipts_of(
     receipts = []
     for apns_ids in groups:
         numbers = range(first, first + len(apns_ids))
-        some = bisect_left(superseded, numbers.stop) > bisect_left(superseded, first)
-        receipts.append(Receipt(numbers, list(apns_ids), earlier, some))
-        first += len(apns_ids)
+        some = bool(superseded) and bisect_left(superseded, numbers.stop) > bisect_left(superseded, first)
+        receipts.append(Receipt(numbers, apns_ids, earlier, some))
+        first = numbers.stop
     return receipts
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import attrs
+import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon.store.contract import message
@@ -80,7 +80,7 @@ class _Node:
         requests = []
         for _ in range(self.random.randint(1, 4)):
             sent = message(self._world, self.random.randint(1, 9), self.random.choice(APPS))
-            packed = pack(attrs.evolve(sent, collapse_id=self.random.choice(["score", None])))
+            packed = pack(msgspec.structs.replace(sent, collapse_id=self.random.choice(["score", None])))
             key = Idempotency("caller", str(self.random.randint(0, 20)), b"digest")
             requests.append(Acceptance([packed], self.random.choice([key, None]), self._time.date(), self._time.now()))
 

@@ -12,7 +12,7 @@ import re
 from hashlib import sha256
 from typing import Any
 
-import attrs
+import msgspec
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -169,7 +169,7 @@ class PlanTests(SynchronousTestCase):
     def supersede(self) -> None:
         """Accept what supersedes something that waits, and marks dead letters and something leased."""
         tokens = [sha256(str(n).encode()).digest() for n in range(20)]
-        sent = attrs.evolve(message(self.world, len(tokens)), tokens=tokens, collapse_id="score")
+        sent = msgspec.structs.replace(message(self.world, len(tokens)), tokens=tokens, collapse_id="score")
         leased = []
         for _ in range(2):
             self.do("accept", [sent])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import attrs
+import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon.store.contract import message, result
@@ -35,7 +35,9 @@ class TwoNodesTests(SynchronousTestCase):
 
     def accept(self, world: PostgreSQLWorld, count: int = 1) -> Receipt:
         """Accept a message with a collapse id."""
-        [receipt] = result(world.clock, world.queue.accept([attrs.evolve(message(world, count), collapse_id="score")]))
+        [receipt] = result(
+            world.clock, world.queue.accept([msgspec.structs.replace(message(world, count), collapse_id="score")])
+        )
         assert isinstance(receipt, Receipt)
         return receipt
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-import attrs
+import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon.store.contract import START, message, result
@@ -93,7 +93,7 @@ class PlanTests(SynchronousTestCase):
         world = SQLiteWorld(Path(self.mktemp()))
         self.addCleanup(world.stop)
         sent = message(world, 5_000)
-        result(world.clock, world.queue.accept([sent, attrs.evolve(sent, not_before=START + 100.0)]))
+        result(world.clock, world.queue.accept([sent, msgspec.structs.replace(sent, not_before=START + 100.0)]))
         result(world.clock, world.queue.accept([message(world, 5_000)]))
         seen: list[str] = []
 

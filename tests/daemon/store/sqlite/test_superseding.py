@@ -6,7 +6,7 @@ import sqlite3
 from functools import partial
 from pathlib import Path
 
-import attrs
+import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon.store.contract import message, result
@@ -43,7 +43,7 @@ class PlanTests(SynchronousTestCase):
 
     def accept(self, sent: object) -> None:
         """Accept a message with a collapse id."""
-        each = attrs.evolve(sent, collapse_id="score")  # type: ignore[misc]
+        each = msgspec.structs.replace(sent, collapse_id="score")  # type: ignore[misc]
         result(self.world.clock, self.world.queue.accept([each]))
 
     def traced(self) -> list[str]:
@@ -77,7 +77,7 @@ class PlanTests(SynchronousTestCase):
         def cost(tokens: list[bytes]) -> int:
             """How many instructions of SQLite's, in thousands, it takes to accept something for these twice."""
             spent: list[None] = []
-            self.sent = attrs.evolve(self.sent, tokens=tokens)
+            self.sent = msgspec.structs.replace(self.sent, tokens=tokens)
             between = self.world.database.between
             count = partial(spent.append, None)
             result(self.world.clock, between(lambda connection: connection.set_progress_handler(count, 1_000)))
