@@ -44,7 +44,7 @@ from txapns.errors import InvalidNotification
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["Notification", "Priority", "PushType"]
+__all__ = ["Notification", "Priority", "PushType", "push_type_of", "with_body"]
 
 _Payload: TypeAlias = "Mapping[str, object] | str | bytes | bytearray | memoryview"
 
@@ -199,7 +199,7 @@ class Notification:
         body = payloads.encode(payload)
         priority = checked_integer("priority", priority)
         if push_type is None:
-            push_type = _derive_push_type(payload if isinstance(payload, Mapping) else payloads.decode(body))
+            push_type = push_type_of(payload if isinstance(payload, Mapping) else payloads.decode(body))
         # Without a priority APNs assumes 10, which is an error for these.
         if push_type == PushType.BACKGROUND and priority is None:
             priority = Priority.CONSIDERATE.value
@@ -532,7 +532,19 @@ _DICT_KEYS = {"payload", *FieldKeywords.__annotations__}
 _AT_ONCE = {"priority": Priority.IMMEDIATE, "expiration": 0}
 
 
-def _derive_push_type(document: Mapping[str, object]) -> str | None:
+def with_body(notification: Notification, body: bytes) -> Notification:
+    """
+    Copy a notification with another payload, which nobody looks at again.
+
+    :param body: the encoded payload, from which the same push type would follow.
+    """
+    copy = object.__new__(Notification)
+    fields = notification.priority, notification.expiration, notification.collapse_id, notification.apns_id
+    copy.__attrs_init__(body, notification.topic, notification.push_type, *fields)
+    return copy
+
+
+def push_type_of(document: Mapping[str, object]) -> str | None:
     """Derive the push type from the payload, since a watch may drop a notification without one."""
     aps = document.get("aps")
     if not isinstance(aps, Mapping):

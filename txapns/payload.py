@@ -32,7 +32,7 @@ from txapns.errors import InvalidPayload
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["Keywords", "aps", "decode", "encode", "half_character", "is_deep", "joined"]
+__all__ = ["Keywords", "aps", "decode", "encode", "half_character", "is_deep", "joined", "may_be_deep"]
 
 #: How deeply objects and arrays may be nested. Foundation's parser, which devices have, reads no more.
 MAX_DEPTH = 512
@@ -155,7 +155,7 @@ def encode(payload: Mapping[str, object] | str | bytes | bytearray | memoryview)
     """
     if isinstance(payload, Mapping):
         body = _utf8(_json(payload))
-        if not _may_be_deep(body):
+        if not may_be_deep(body):
             return body
     elif isinstance(payload, str):
         body = _utf8(payload)
@@ -199,7 +199,7 @@ def is_deep(document: Mapping[str, object], body: bytes) -> bool:
     :param document: the object.
     :param body: the JSON from which it was read.
     """
-    if not _may_be_deep(body):
+    if not may_be_deep(body):
         return False
     level: list[Any] = [document]
     for _ in range(MAX_DEPTH):
@@ -208,7 +208,12 @@ def is_deep(document: Mapping[str, object], body: bytes) -> bool:
     return bool(level)
 
 
-def _may_be_deep(body: bytes) -> bool:
+def may_be_deep(body: bytes) -> bool:
+    """
+    Tell whether JSON has so many braces and brackets that :func:`is_deep` has to look.
+
+    :param body: the JSON.
+    """
     return len(body) > 2 * MAX_DEPTH and body.count(b"{") + body.count(b"[") > MAX_DEPTH
 
 

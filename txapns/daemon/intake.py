@@ -16,8 +16,8 @@ from typing import Protocol
 from twisted.internet.defer import Deferred, fail
 from zope.interface import implementer
 
-from txapns import payload as payloads
 from txapns._fields import FORBIDDEN
+from txapns.daemon import payloads
 from txapns.daemon.broadcasts import check_broadcast
 from txapns.daemon.errors import AppQueueFull, Malformed, TooLarge, Unavailable
 from txapns.daemon.identifiers import Identifiers
@@ -125,9 +125,11 @@ class Intake:
         most = min(limits.tokens, limits.queue)
         if count > most:
             raise TooLarge(f"the request has {count} device tokens; {most} are allowed", path="notifications")
+        headers: Mapping[str, str] = {}  # those that were checked last; mostly all have the same
         for position, draft in enumerate(drafts):
             kind = "broadcasts" if CHANNEL in draft.headers and not any(draft.tokens) else "notifications"
-            _check(draft, f"{kind}[{position}]", found)
+            _check(draft, f"{kind}[{position}]", found, headers)
+            headers = draft.headers
             if draft.not_before is not None:
                 fault = schedule_fault(draft.not_before, draft.headers, self._identifiers.wall.now())
                 if fault is not None:
@@ -194,8 +196,8 @@ def _collapse_id(draft: Draft) -> str | None:
     return None if CHANNEL in draft.headers else draft.headers.get("apns-collapse-id")
 
 
-def _check(draft: Draft, path: str, app: App) -> None:
-    """Refuse what cannot be sent to Apple, or is absurdly large."""
+def _check(draft: Draft, path: str, app: App, checked: Mapping[str, str]) -> None:
+    """Refuse what cannot be sent to Apple, or is absurdly large; some header fields are checked already."""
     if len(draft.payload) > MAX_PAYLOAD:
         path = f"{path}.payload"
         raise TooLarge(f"{path}: {len(draft.payload)} bytes; {MAX_PAYLOAD} are allowed", path=path)
@@ -203,9 +205,9 @@ def _check(draft: Draft, path: str, app: App) -> None:
         payloads.decode(draft.payload)
     except InvalidPayload as error:
         raise _malformed(f"{path}.payload", str(error)) from None
+    if draft.headers != checked:
+        _check_fields(draft.headers, f"{path}.headers")
     is_broadcast = CHANNEL in draft.headers
-    for name, value in draft.headers.items():
-        _check_field(name, value, f"{path}.headers", _BROADCAST_NAMES if is_broadcast else _NAMES)
     if is_broadcast:
         check_broadcast(app, draft, path)
     elif not draft.tokens:
@@ -242,12 +244,14 @@ def schedule_fault(not_before: float, headers: Mapping[str, str], date: float) -
     return None
 
 
-def _check_field(name: str, value: str, path: str, names: Sequence[str]) -> None:
-    if name not in _FIELDS:
-        raise _malformed(path, f"unknown header field {name[:40]!a}; allowed are {', '.join(names)}")
-    fault = header_fault(name, value)
-    if fault is not None:
-        raise _malformed(f"{path}.{name}", fault)
+def _check_fields(headers: Mapping[str, str], path: str) -> None:
+    for name, value in headers.items():
+        if name not in _FIELDS:
+            names = _BROADCAST_NAMES if CHANNEL in headers else _NAMES
+            raise _malformed(path, f"unknown header field {name[:40]!a}; allowed are {', '.join(names)}")
+        fault = header_fault(name, value)
+        if fault is not None:
+            raise _malformed(f"{path}.{name}", fault)
 
 
 def _check_lengths(tokens: Sequence[bytes], path: str) -> None:

@@ -48,6 +48,17 @@ class PrepareTests(SynchronousTestCase):
         [(_, notification, _)] = prepared.triples()
         self.assertEqual(notification.topic, "com.example.app")
 
+    def test_shared_fields(self) -> None:
+        """Contents that share their header fields have payloads of their own, and the push type that follows."""
+        fields = {"apns-expiration": "2000000000"}
+        payloads = [b'{"aps":{"alert":"a"}}', b'{"aps":{"alert":"b"}}', b'{"aps":{"content-available":1}}', b'{"aps":1']
+        sent = [leased(number, Content("chess", payload, fields)) for number, payload in enumerate(payloads)]
+        prepared = prepare(sent, "com.example.app", DATE)
+        found = {each.body: (each.push_type, each.priority, each.expiration) for _, each, _ in prepared.triples()}
+        alert, background = ("alert", None, 2_000_000_000), ("background", 5, 2_000_000_000)
+        self.assertEqual(found, dict(zip(payloads, [alert, alert, background], strict=False)))
+        self.assertEqual(prepared.settlements, [Settlement(3, State.REJECTED, 0, "InvalidPayload")])
+
     def test_settled(self) -> None:
         """What has expired or is invalid is settled; the others are ready."""
         good, payload = Content("chess", b'{"aps":{}}', {}), b'{"aps":{}}'

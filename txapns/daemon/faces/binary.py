@@ -24,7 +24,7 @@ everything was handed to the network; otherwise the next connection lists it aga
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby, islice
+from itertools import islice
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -34,11 +34,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from txapns import payload as payloads
 from txapns._serving.connections import LINGER, FaceProtocol, ServerConnections
 from txapns._serving.limits import ConnectionLimits
 from txapns._serving.tls import ServerTLS
 from txapns.credentials import Certificate
+from txapns.daemon import payloads
 from txapns.daemon.config.sections import BinarySection
 from txapns.daemon.errors import RequestRefused
 from txapns.daemon.faces.callers import Callers, default_headers, lacks_topic
@@ -331,18 +331,30 @@ def _named(notification: ReceivedNotification, status: int) -> int | None:
 
 
 def _drafts(received: Sequence[ReceivedNotification], app: App | None) -> list[Draft]:
-    """Combine consecutive notifications that are equal."""
-    drafts = []
-    for (payload, expiration, priority), equal in groupby(
-        received, lambda each: (each.payload, each.expiration, each.priority)
-    ):
-        headers = {} if app is None else default_headers(app)
-        if expiration is not None:
-            headers["apns-expiration"] = str(expiration)
-        if priority is not None:
-            headers["apns-priority"] = str(priority)
-        drafts.append(Draft(payload, headers, [each.token for each in equal]))
+    """Combine consecutive notifications that are equal; those with equal fields share the header fields."""
+    drafts: list[Draft] = []
+    headers: dict[tuple[int | None, int | None], dict[str, str]] = {}
+    before, tokens = None, list[bytes]()
+    for each in received:
+        content = each.payload, each.expiration, each.priority
+        if content == before:
+            tokens.append(each.token)
+            continue
+        before, tokens = content, [each.token]
+        fields = content[1:]
+        if fields not in headers:
+            headers[fields] = _headers(*fields, app)
+        drafts.append(Draft(each.payload, headers[fields], tokens))
     return drafts
+
+
+def _headers(expiration: int | None, priority: int | None, app: App | None) -> dict[str, str]:
+    headers = {} if app is None else default_headers(app)
+    if expiration is not None:
+        headers["apns-expiration"] = str(expiration)
+    if priority is not None:
+        headers["apns-priority"] = str(priority)
+    return headers
 
 
 @implementer(IPullProducer)

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import attrs
 
 from txapns.daemon.linting import notification_of
+from txapns.daemon.payloads import decode
 from txapns.daemon.values import Content, Leased, Settlement, State
 from txapns.errors import APNSError
-from txapns.notification import Notification
+from txapns.notification import Notification, push_type_of, with_body
 
 __all__ = ["Prepared", "prepare"]
 
@@ -49,16 +50,28 @@ class Prepared:
 
 
 def prepare(leased: Sequence[Leased], topic: str | None, date: float) -> Prepared:
-    """Make one notification for each content, however many devices it is for."""
+    """
+    Make one notification for each content, however many devices it is for.
+
+    Contents that share their header fields differ in the payload alone.
+    """
     notifications: dict[Content, Notification] = {}
     settled: dict[Content, tuple[State, str]] = {}
+    known: dict[tuple[int, str | None], Notification] = {}
     for content in {each.content for each in leased}:
         expires = content.expires
         if expires is not None and expires <= date:
             settled[content] = State.EXPIRED, ""
             continue
         try:
-            notifications[content] = notification_of(content.payload, content.headers, topic)
+            push_type = content.headers.get("apns-push-type") or push_type_of(decode(content.payload))
+            like = known.get((id(content.headers), push_type))
+            if like is None:
+                notification = notification_of(content.payload, content.headers, topic)
+                known[id(content.headers), push_type] = notification
+            else:
+                notification = with_body(like, content.payload)
+            notifications[content] = notification
         except (APNSError, ValueError) as error:  # the priority or the expiration may not be a number
             settled[content] = State.REJECTED, type(error).__name__
     if not settled:

@@ -225,14 +225,12 @@ class PostgreSQLQueue(StoredQueue[Connection]):
         return self._between(lend).addCallback(lent)
 
     def _leased(self, app: str, claimed: Claimed) -> list[Leased]:
-        contents = {
-            number: (
-                Content(app, payload, _headers(headers), claimed.lane),
-                accepted_at / 1000,
-                self._time.seconds(since),
-            )
-            for _, number, accepted_at, since, headers, payload in claimed.messages
-        }
+        contents = {}
+        known: dict[str, dict[str, str]] = {}  # many messages have the same header fields, and share them
+        for _, number, date, placed, headers, payload in claimed.messages:
+            fields = known.get(headers) or known.setdefault(headers, _headers(headers))
+            content = Content(app, payload, fields, claimed.lane)
+            contents[number] = content, date / 1000, self._time.seconds(placed)
         leased = []
         for _, number, message, attempts, apns_id, token in claimed.notifications:
             content, accepted_at, since = contents[message]

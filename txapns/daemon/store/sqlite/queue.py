@@ -393,10 +393,12 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
         with lenient(connection):
             [(found,)] = connection.execute(_FIND_MESSAGES, [array(list(numbers))])
         contents = {}
+        known: dict[str, dict[str, str]] = {}  # many messages have the same header fields, and share them
         try:
             for number, headers, payload, accepted_at in _messages(found):
                 date = accepted_at / 1000
-                content = Content(app, bytes.fromhex(payload), _headers(headers), lane)
+                fields = known.get(headers) or known.setdefault(headers, _headers(headers))
+                content = Content(app, bytes.fromhex(payload), fields, lane)
                 contents[number] = (content, date, self._timeline.accepted_since(number, date))
         except msgspec.DecodeError:
             if len(numbers) == 1:
