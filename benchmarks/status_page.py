@@ -1,14 +1,16 @@
 """
-The status page with ten thousand apps: how long an answer takes, and for how long at a time it holds the reactor.
+The admin endpoint with many apps: how long each answer takes, and for how long at a time it holds the reactor.
 
-    python -m benchmarks.status_page
+    python -m benchmarks.status_page [--apps 5000 10000]
 
-Both are measured as the time of the processor, so other programs on the machine do not count. Nothing is stored, and
-there is no HTTP: what the health check asks is in memory.
+A tenth of the apps is busy, and the others have nothing to send. Both figures are measured as the time of the
+processor, so other programs on the machine do not count. Nothing is stored, and there is no HTTP: what the health check
+asks is in memory.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from typing import Any
@@ -26,21 +28,26 @@ from txapns.daemon.operations.metrics import DaemonMetrics
 from txapns.daemon.operations.status_page import StatusPage
 from txapns.daemon.sending.context import AppState
 from txapns.daemon.store.cluster import SingleNode
-from txapns.daemon.values import Depth, Estimate, Limits
+from txapns.daemon.values import Depth, Estimate, Limits, Settlement, State
 
 __all__ = ["main"]
 
-APPS = [f"app{number:05}" for number in range(10_000)]
+#: The goals: ms of the page and of the metrics, and ms in one turn of the reactor.
+PAGE, METRICS, TURN = 100, 200, 10
 
 
 class MemoryStore:
-    """What a health check asks of queue and outcome log."""
+    """What a health check asks of queue, outcome log and dispatcher."""
 
     trouble = ""
 
+    def __init__(self, apps: list[str]) -> None:
+        self._apps = apps
+        self._busy = dict.fromkeys(apps[::10])
+
     def depths(self) -> Deferred[list[Depth]]:
         """Count what waits."""
-        return succeed([Depth(name, 3, 0, None) for name in APPS])
+        return succeed([Depth(name, 3, 0, None) for name in self._busy])
 
     def waiting(self, app: str) -> Estimate:
         """Estimate what waits."""
@@ -48,7 +55,15 @@ class MemoryStore:
 
     def dead_letters(self) -> Deferred[dict[str, int]]:
         """Count the dead letters."""
-        return succeed({APPS[7]: 3})
+        return succeed({self._apps[7]: 3})
+
+    def state(self, app: str) -> AppState | None:
+        """Tell what a sender knows."""
+        return AppState(app, in_flight=3, under_way=3, connections=("ready",)) if app in self._busy else None
+
+    def sending(self) -> list[str]:
+        """List the apps of which something is under way."""
+        return list(self._busy)
 
 
 class Turns:
@@ -69,29 +84,49 @@ class Turns:
         self._reactor.callLater(0, self._turn)
 
 
-async def main(reactor: Any) -> None:
-    """Measure."""
-    store, metrics = MemoryStore(), DaemonMetrics(reactor)
-    states = [AppState(name, connections=("ready",)) for name in APPS]
+async def measure(reactor: Any, count: int) -> None:
+    """Measure with so many apps."""
+    names = [f"app{number:05}" for number in range(count)]
+    store, metrics, apps = MemoryStore(names), DaemonMetrics(reactor), Apps({name: Limits() for name in names})
     kept: Any = HealthStore(store, store, store, SingleNode(reactor))  # type: ignore[arg-type]
-    apps = Apps({name: Limits() for name in APPS})
-    health = HealthCheck(reactor, kept, apps, problems=dict, states=lambda: states)
+    health = HealthCheck(reactor, kept, apps, problems=dict, senders=store)
     page = StatusPage(reactor, health, History(reactor, metrics.totals))
+    for name in names[::10]:
+        metrics.received("native", name, 3)
+        metrics.settled(name, [], [Settlement(1, State.ACCEPTED, 200), Settlement(2, State.REJECTED, 410)], 0.0)
+        metrics.client(name).sent(3)
+
+    async def scrape() -> bytes:
+        return await metrics.render(await health.overview())
+
     turns = Turns(reactor)
-    await page.html(Query())
-    calm_collector()
-    for name, query, pause in (
-        ("page, with a health check", Query(), 2.0),
-        ("last page, same health check", Query(page=200), 0.0),
-        ("search, with a health check", Query("app0123"), 2.0),
-        ("search, same health check", Query("app0123"), 0.0),
+    print(f"{count:,} apps:")
+    for name, ask, pause, goal in (
+        ("first page", lambda: page.html(Query()), 0.0, None),
+        ("page, with a health check", lambda: page.html(Query()), 2.0, PAGE),
+        ("last page, same health check", lambda: page.html(Query(page=count // 50)), 0.0, PAGE),
+        ("search, with a health check", lambda: page.html(Query("app0123")), 2.0, PAGE),
+        ("search, same health check", lambda: page.html(Query("app0123")), 0.0, PAGE),
+        ("health check", health.overview, 2.0, None),
+        ("metrics, with a health check", scrape, 2.0, METRICS),
+        ("metrics, same health check", scrape, 0.0, METRICS),
     ):
+        calm_collector()
         await _sleep(reactor, pause)
         turns.begin()
-        text = await page.html(query)
-        took = time.thread_time() - turns.began
+        answer: Any = await ask()
+        took = (time.thread_time() - turns.began) * 1000
         await _sleep(reactor, 0.0)
-        print(f"{name}: {took * 1000:.0f} ms, longest turn {turns.longest * 1000:.0f} ms, {len(text):,} bytes")
+        long = turns.longest * 1000
+        missed = ", NOT REACHED" if goal is not None and (took > goal or long > TURN) else ""
+        size = f", {len(answer):,} bytes" if isinstance(answer, bytes) else ""
+        print(f"  {name}: {took:.0f} ms, longest turn {long:.1f} ms{size}{missed}")
+
+
+async def main(reactor: Any, *counts: int) -> None:
+    """Measure with each number of apps."""
+    for count in counts:
+        await measure(reactor, count)
 
 
 def _sleep(reactor: Any, seconds: float) -> Deferred[None]:
@@ -101,4 +136,7 @@ def _sleep(reactor: Any, seconds: float) -> Deferred[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(react(lambda reactor: Deferred.fromCoroutine(main(reactor))))
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--apps", nargs="+", type=int, default=[5_000, 10_000])
+    given = parser.parse_args()
+    sys.exit(react(lambda reactor: Deferred.fromCoroutine(main(reactor, *given.apps))))

@@ -23,6 +23,7 @@ from txapns.daemon.operations.history import History
 from txapns.daemon.operations.management import Management
 from txapns.daemon.operations.metrics import DaemonMetrics
 from txapns.daemon.operations.status_page import StatusPage
+from txapns.daemon.sending.context import AppState
 from txapns.daemon.sending.webhook import Webhook, WebhookConfig
 from txapns.daemon.sending.webhook_events import DeadTokens
 from txapns.daemon.store.cluster import ICluster, NodeStatus, SingleNode
@@ -103,6 +104,21 @@ class HealthStore:
         return self.database.probe()
 
 
+class _Senders:
+    """The dispatcher of the moment."""
+
+    def __init__(self, world: DispatchWorld) -> None:
+        self._world = world
+
+    def state(self, app: str) -> AppState | None:
+        """Tell what is known of an app."""
+        return self._world.dispatcher.state(app)
+
+    def sending(self) -> list[str]:
+        """List the apps of which something is under way."""
+        return self._world.dispatcher.sending()
+
+
 class AdminWorld(DispatchWorld):
     """
     A daemon whose time the test advances.
@@ -142,7 +158,7 @@ class AdminWorld(DispatchWorld):
             self.store,
             self.apps,
             problems=lambda: self.problems,
-            states=lambda: self.dispatcher.states(),
+            senders=_Senders(self),
             webhooks=[self.webhook],
         )
         self.status = StatusPage(self.clock, self.health, self.history, limit)
@@ -163,6 +179,13 @@ class AdminWorld(DispatchWorld):
         """Accept a notification from a caller."""
         headers = {"apns-topic": self.simulator.topic, "apns-push-type": "alert"}
         self.result(self.intake.accept(app, [Draft(b'{"aps":{"alert":"Hello"}}', headers, tokens)]))
+
+    def scrape(self, *, shared: bool = True) -> bytes:
+        """Read the metrics."""
+        overview = self.result(self.health.overview())
+        text = self.result(self.metrics.render(overview, shared), 0.0)
+        assert isinstance(text, bytes)
+        return text
 
     def connect(self) -> Connection:
         """Connect to the admin endpoint."""

@@ -307,7 +307,9 @@ class DispatchWorld:
 
     def state(self, app: str = "chess") -> AppState:
         """What the dispatcher knows of an app."""
-        return next(state for state in self.dispatcher.states() if state.name == app)
+        found = self.dispatcher.state(app)
+        assert found is not None
+        return found
 
     def received(self, *, accepted: bool = True) -> Counter[str]:
         """How often each id came to the simulator, and was accepted or rejected."""

@@ -352,7 +352,7 @@ class StopTests(TestCase):
         tokens = [f"{number:064x}" for number in range(200)]
         await client.send(Notification(alert="First"), tokens[:1])  # with a provider token the first one goes alone
         sending = client.send(Notification(alert="Hello"), tokens)
-        while sum(state.in_flight for state in daemon.service.dispatcher.states()) < len(tokens):
+        while daemon.service.dispatcher.in_flight() < len(tokens):
             await deferLater(reactor, 0.01)
         self.assertFalse(sending.called)
         await daemon.service.stopService()

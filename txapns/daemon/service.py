@@ -149,7 +149,7 @@ class DaemonService(Service):
             self.store,
             self.apps,
             problems=self.apps.problems,
-            states=self.dispatcher.states,
+            senders=self.dispatcher,
             webhooks=self.webhooks,
         )
 

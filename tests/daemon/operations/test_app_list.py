@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import attrs
+import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -26,7 +26,7 @@ def overview(name: str, **others: Any) -> AppOverview:
     """Make the health of an app that works, but for what is given."""
     gateway = Gateway.parse("production")
     fine = AppOverview(name, "working", "", None, None, gateway, None, 0, None, AppState(name), 0, f"com.{name}")
-    return attrs.evolve(fine, **others)
+    return msgspec.structs.replace(fine, **others)
 
 
 def digest(*apps: AppOverview) -> AppDigest:

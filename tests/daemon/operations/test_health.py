@@ -10,9 +10,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon.admin_world import AdminWorld, HealthStore, Nodes, node_status
 from tests.daemon.dispatch_world import token
-from txapns.daemon.operations.health import AppOverview, HealthCheck, Overview
+from txapns.daemon.operations.health import IDLE, AppOverview, HealthCheck, Overview
 from txapns.daemon.store.cluster import SingleNode
-from txapns.daemon.values import Depth, Estimate, Pause
+from txapns.daemon.values import Depth, Pause
 from txapns.simulator import Response
 
 __all__ = ["ClusterTests", "HealthCheckTests", "ReadinessTests"]
@@ -45,6 +45,25 @@ class HealthCheckTests(SynchronousTestCase):
         self.world.take([token(1)])
         self.world.drain()
         self.assertEqual((self.app().condition, self.app().state.accepted), ("working", 1))
+
+    def test_kept(self) -> None:
+        """Of an app that has nothing to tell, what is known is kept as long as nothing changes."""
+        quiet = self.app()
+        self.assertIs(quiet.state, IDLE)
+        self.assertIs(self.app(), quiet)
+        self.world.problems["chess"] = "its new certificate cannot be read"
+        self.assertEqual(self.app().reason, "its new certificate cannot be read")
+        self.world.problems.clear()
+        self.assertEqual(self.app().reason, "")
+        self.world.add_app("chess", topic="com.example.new")
+        self.assertEqual(self.app().topic, "com.example.new")
+        self.world.add_app("news")
+        self.look()
+        self.world.apps.remove("news")
+        self.assertEqual([app.name for app in self.look().apps], ["chess"])
+        self.world.take([token(1)])
+        self.world.drain()
+        self.assertEqual((self.app().state.accepted, self.app().condition), (1, "working"))
 
     def test_paused(self) -> None:
         """An app that is paused says by whom and since when; the daemon is ready."""
@@ -147,16 +166,16 @@ class HealthCheckTests(SynchronousTestCase):
     def test_fails(self) -> None:
         """A check that fails does so for all who wait for it; the next one is made again."""
 
-        def waiting(app: str) -> Estimate:
+        def names() -> list[str]:
             raise ValueError("unlucky")
 
-        working, self.world.queue.waiting = self.world.queue.waiting, waiting  # type: ignore[method-assign]
+        working, self.world.apps.names = self.world.apps.names, names  # type: ignore[method-assign]
         self.world.advance(2.0)
         looks = [self.world.health.overview() for _ in range(3)]
         self.world.advance(0.1)
         for look in looks:
             self.failureResultOf(look, ValueError)
-        self.world.queue.waiting = working  # type: ignore[method-assign]
+        self.world.apps.names = working  # type: ignore[method-assign]
         self.assertEqual(self.world.result(self.world.health.overview()).faults, [])
 
 
@@ -181,7 +200,8 @@ class ReadinessTests(SynchronousTestCase):
             self.world.queue, self.world.outcome_log, self.world.database, SingleNode(self.world.clock)
         )
         self.patch(HealthStore, "probe", lambda _: self.probe())
-        return HealthCheck(self.world.clock, self.world.store, self.world.apps, problems=dict, states=list)
+        world = self.world
+        return HealthCheck(world.clock, world.store, world.apps, problems=dict, senders=world.dispatcher)
 
     def test_ready(self) -> None:
         """The daemon is ready; the database is probed, at most once a second."""

@@ -58,7 +58,7 @@ class DaemonMetricsTests(SynchronousTestCase):
     def look(self) -> dict[tuple[str, ...], float]:
         """Read the metrics."""
         self.world.advance(2.0)
-        return found(self.world.metrics.render(self.world.result(self.world.health.overview())))
+        return found(self.world.scrape())
 
     def test_outcomes(self) -> None:
         """Each notification is counted by its outcome, with the time since it was accepted."""
@@ -85,8 +85,7 @@ class DaemonMetricsTests(SynchronousTestCase):
         self.addCleanup(world.close)
         own, gone = node_status("push-1", own=True, clock_offset=0.25), node_status("push-3", alive=False)
         world.store.cluster.found = [own, node_status("push-2"), gone]
-        overview = world.result(world.health.overview())
-        all_of_it, own_part = (found(world.metrics.render(overview, shared)) for shared in (True, False))
+        all_of_it, own_part = (found(world.scrape(shared=shared)) for shared in (True, False))
         self.assertEqual([all_of_it["nodes", state] for state in ("alive", "gone")], [2, 1])
         self.assertEqual(own_part["clock_offset_seconds",], 0.25)
         names = {name for name, *_ in all_of_it.keys() - own_part.keys()}
@@ -153,7 +152,7 @@ class DaemonMetricsTests(SynchronousTestCase):
         self.world.take([token(n << 200) for n in range(50)])
         self.world.drain()
         self.world.advance(2.0)
-        text = self.world.metrics.render(self.world.result(self.world.health.overview())).decode()
+        text = self.world.scrape().decode()
         self.assertNotIn("Made", text)
         self.assertNotIn("hush", text)
         self.assertIsNone(re.search("[0-9a-f]{32}", text))
@@ -165,12 +164,13 @@ class ManyAppsTests(SynchronousTestCase):
 
     def test_bounded(self) -> None:
         """A bounded number have labels of their own, those first that need attention; sums over all are right."""
-        metrics = DaemonMetrics(Clock())
+        clock = Clock()
+        metrics = DaemonMetrics(clock)
         for number in range(10_000):
             metrics.received("native", f"app{number}", 2)
         for number in range(100):
             metrics.client(f"more{number}").sent(3)
-        text = metrics.render(overview_of(10_000))
+        text = self.rendered(clock, metrics)
         self.assertLess(len(text), 2_000_000)
         values = found(text)
         self.assertEqual(len({name[1] for name in values if name[0] == "received_total"}), MOST_APPS + 1)
@@ -182,9 +182,17 @@ class ManyAppsTests(SynchronousTestCase):
         self.assertNotIn(("app_condition", OTHER_APPS, "working"), values)
         self.assertNotIn(b"_created", text)
 
+    def rendered(self, clock: Clock, metrics: DaemonMetrics) -> bytes:
+        """Render them, which takes some turns of the reactor."""
+        rendering = metrics.render(overview_of(10_000))
+        self.assertNoResult(rendering)
+        clock.pump([0.0] * 100)
+        return self.successResultOf(rendering)
+
     def test_attention(self) -> None:
         """Apps that do not work have labels before those that do, if they come in the same answer."""
-        values = found(DaemonMetrics(Clock()).render(overview_of(10_000)))
+        clock = Clock()
+        values = found(self.rendered(clock, DaemonMetrics(clock)))
         self.assertEqual([name[1:] for name in values if name[::2] == ("app_condition", "tripped")], TRIPPED)
 
 
@@ -222,7 +230,7 @@ class FaceTests(SynchronousTestCase):
 
     def refused(self) -> Mapping[tuple[str, ...], float]:
         """Return how often each status was refused."""
-        values = found(self.metrics.render(self.world.result(self.world.health.overview())))
+        values = found(self.world.scrape())
         return {name[1:]: value for name, value in values.items() if name[0] == "refused_total"}
 
     def test_interfaces(self) -> None:
@@ -236,7 +244,7 @@ class FaceTests(SynchronousTestCase):
             key = {"Idempotency-Key": "7"}
             said = self.caller.request("POST", "/v1/apps/chess/notifications", BODY, headers=key)
             self.assertEqual(said.status, 202)
-        values = found(self.metrics.render(self.world.result(self.world.health.overview())))
+        values = found(self.world.scrape())
         self.assertEqual(values["received_total", "chess", "native"], 2)
         self.assertEqual(self.refused(), {})
 
@@ -317,7 +325,7 @@ class DocumentationTests(SynchronousTestCase):
         world.add_app("news")
         world.take([token(1)], "news")
         world.advance(5.0)
-        text = world.metrics.render(world.result(world.health.overview())).decode()
+        text = world.scrape().decode()
         actual = {}
         for family in text_string_to_metric_families(text):
             labels = {label for sample in family.samples for label in sample.labels} - {"le"}

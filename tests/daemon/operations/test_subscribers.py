@@ -10,7 +10,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon.admin_world import AdminWorld
 from tests.daemon.dispatch_world import token
-from txapns.daemon.values import Estimate
 
 __all__ = ["SubscribersTests"]
 
@@ -39,15 +38,15 @@ class SubscribersTests(SynchronousTestCase):
     def test_fails(self) -> None:
         """A health check that fails is logged, and the next event still comes."""
 
-        def waiting(app: str) -> Estimate:
+        def names() -> list[str]:
             raise ValueError("unlucky")
 
         connection = self.listen()
         self.events(connection)
-        working, self.world.queue.waiting = self.world.queue.waiting, waiting  # type: ignore[method-assign]
+        working, self.world.apps.names = self.world.apps.names, names  # type: ignore[method-assign]
         self.world.clock.pump([1.0] * 4)
         self.assertEqual((self.events(connection), len(self.flushLoggedErrors(ValueError)) > 0), ([], True))
-        self.world.queue.waiting = working  # type: ignore[method-assign]
+        self.world.apps.names = working  # type: ignore[method-assign]
         self.world.clock.pump([1.0] * 4)
         self.assertNotEqual(self.events(connection), [])
 

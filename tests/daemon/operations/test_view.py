@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import attrs
+import msgspec
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -113,7 +114,7 @@ class ViewTests(SynchronousTestCase):
             (-3.0, "expired", "bad"),
         ):
             [app] = overview.apps
-            found = attrs.evolve(overview, apps=(attrs.evolve(app, expires=overview.at + days * DAY),))
+            found = attrs.evolve(overview, apps=(msgspec.structs.replace(app, expires=overview.at + days * DAY),))
             view = self.view_of(found)
             cell = view.tables["apps"][0][3]
             self.assertEqual((cell.text.split(", ")[1], cell.kind), (text, kind))

@@ -97,7 +97,7 @@ class Campaign:
 
     def under_way(self) -> int:
         """Count the notifications that are under way."""
-        return sum(state.under_way for state in self.world.dispatcher.states())
+        return self.world.dispatcher.under_way()
 
     def crash(self) -> None:
         """Lose the dispatcher. What is under way may arrive a second time."""

@@ -201,9 +201,8 @@ class Admin:
         return _answer(303, b"", _HTML, ((b"Location", quote(app).encode()),))
 
     def _get_metrics(self, request: Request) -> Deferred[Answer]:
-        return self._health.overview().addCallback(
-            lambda overview: _answer(200, self._metrics.render(overview, self._health.speaks_for_all()), CONTENT_TYPE)
-        )
+        rendered = self._health.overview().addCallback(self._metrics.render, self._health.speaks_for_all())
+        return rendered.addCallback(lambda text: _answer(200, text, CONTENT_TYPE))
 
     def _readyz(self, request: Request) -> Deferred[Answer]:
         def answer(found: Readiness) -> Answer:

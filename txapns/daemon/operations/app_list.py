@@ -18,8 +18,8 @@ import attrs
 from twisted.internet.interfaces import IReactorTime
 
 from txapns.daemon.operations.activity import Activity
-from txapns.daemon.operations.cells import Cell, Kind, duration, expiry, latency, left, number, per_second
-from txapns.daemon.operations.health import AppOverview
+from txapns.daemon.operations.cells import Cell, Kind, duration, expiry, latency, left, number, per_second, urgent
+from txapns.daemon.operations.health import IDLE, AppOverview
 from txapns.daemon.operations.slices import in_slices
 from txapns.gateway import Gateway
 
@@ -110,7 +110,7 @@ class AppDigest:
     """
     What is known of all apps.
 
-    :ivar apps: those with the worst problems first, then those of which most waits, then by name.
+    :ivar apps: those with the worst problems first, then those of which most waits, then those that were busy, by name.
     :ivar problems: what is wrong, the worst first, for a person.
     :ivar troubled: how many apps have a problem, of which the problems of ``named`` are among these.
     :ivar dead: how many dead letters there are; ``None`` if that is unknown.
@@ -154,39 +154,57 @@ async def digest_of(clock: IReactorTime, apps: Sequence[AppOverview], now: float
     Look at all apps.
 
     :param clock: the reactor, or a ``Clock``.
+    :param apps: the apps, by name.
     :param now: the time, in UNIX seconds.
     """
-    found, ranked, connections = AppDigest(), [], []
+    found = AppDigest(dead=None if None in [app.dead for app in apps] else 0)
+    ranked: list[tuple[int, int, str, AppOverview]] = []
+    quiet: list[AppOverview] = []  # in the order of their names, as they are given
     async for part in in_slices(clock, apps, _SLICE):
-        ranked += [(*_rank(app, now), app) for app in part]
-        connections += [state for app in part for state in app.state.connections]
-        found = attrs.evolve(
-            found,
-            waiting=found.waiting + sum(app.waiting for app in part),
-            in_flight=found.in_flight + sum(app.state.in_flight for app in part),
-            oldest=_most((found.oldest, *(app.oldest for app in part))),
-            expires=_least((found.expires, *(app.expires for app in part))),
-        )
-    ranked.sort(key=lambda each: each[:3])
+        others: list[AppOverview] = []
+        for app in part:
+            (quiet if _is_quiet(app, now) else others).append(app)
+        # What is sorted already is sorted again in no time. No two names are equal, so no two apps are compared.
+        ranked += sorted((*_rank(app, now), app) for app in others)
+        found = _with(found, others, part)
+    ranked.sort()
     troubled = [app for rank, _, _, app in ranked if rank < _FINE]
     named = troubled[:_MOST_PROBLEMS]
-    counts = [each[3].dead for each in ranked]
     return attrs.evolve(
         found,
-        apps=[each[3] for each in ranked],
+        apps=[*(app for _, _, _, app in ranked), *quiet],
         problems=[text for app in named for text in _problems(app, now)],
         troubled=len(troubled),
         named=len(named),
-        dead=None if None in counts else sum(count or 0 for count in counts),
-        ready=connections.count("ready"),
-        connections=len(connections),
+    )
+
+
+def _is_quiet(app: AppOverview, now: float) -> bool:
+    """Tell whether there is nothing to tell of an app: most are so where there are many."""
+    if app.state is not IDLE or app.waiting or app.dead or app.reason:
+        return False
+    return app.expires is None or not urgent(app.expires, now)
+
+
+def _with(found: AppDigest, others: Sequence[AppOverview], part: Sequence[AppOverview]) -> AppDigest:
+    """Add up some more apps: ``part``, of which ``others`` are not quiet."""
+    connections = [state for app in others for state in app.state.connections]
+    return attrs.evolve(
+        found,
+        waiting=found.waiting + sum(app.waiting for app in others),
+        in_flight=found.in_flight + sum(app.state.in_flight for app in others),
+        dead=None if found.dead is None else found.dead + sum(app.dead or 0 for app in others),
+        oldest=_most((found.oldest, *(app.oldest for app in others))),
+        expires=_least((found.expires, *(app.expires for app in part))),
+        ready=found.ready + connections.count("ready"),
+        connections=found.connections + len(connections),
     )
 
 
 def _rank(app: AppOverview, now: float) -> tuple[int, int, str]:
     """Return what puts the apps in order: the worst problems, dead letters, of which most waits, the name."""
     rank = _KINDS.index(_state_kind(app)) if app.reason else _FINE
-    if app.expires is not None and left(app.expires, now)[1] == "bad":
+    if app.expires is not None and urgent(app.expires, now):
         rank = min(rank, _KINDS.index("warn"))
     return (rank if rank < _FINE or app.dead else _FINE + 1), -app.waiting, app.name
 
@@ -199,10 +217,9 @@ def _state_kind(app: AppOverview) -> Kind:
 def _problems(app: AppOverview, now: float) -> Iterable[str]:
     if app.reason:
         yield f"{app.name}: {app.reason}"
-    if app.expires is not None:
-        text, kind = left(app.expires, now)
-        if kind == "bad":
-            yield f"{app.name}: its certificate {text if text == 'expired' else f'expires {text}'}; renew it"
+    if app.expires is not None and urgent(app.expires, now):
+        text, _ = left(app.expires, now)
+        yield f"{app.name}: its certificate {text if text == 'expired' else f'expires {text}'}; renew it"
 
 
 def _most(values: Iterable[float | None]) -> float | None:

@@ -9,7 +9,7 @@ import attrs
 
 from txapns.daemon.apps import WARNINGS
 
-__all__ = ["Cell", "Kind", "clock_time", "duration", "expiry", "latency", "left", "number", "per_second"]
+__all__ = ["Cell", "Kind", "clock_time", "duration", "expiry", "latency", "left", "number", "per_second", "urgent"]
 
 #: How to mark something; empty for not at all.
 Kind: TypeAlias = Literal["", "ok", "notice", "warn", "bad"]
@@ -41,13 +41,16 @@ def expiry(expires: float, now: float) -> tuple[str, Kind]:
 def left(expires: float, now: float) -> tuple[str, Kind]:
     """Return how soon a certificate expires, and how to mark it."""
     days = (expires - now) / _DAY
-    far, near, last = WARNINGS
-    if days <= 0:
-        return "expired", "bad"
-    if days <= last:
-        return "within a day", "bad"
+    far, near, _ = WARNINGS
+    if urgent(expires, now):
+        return ("expired" if days <= 0 else "within a day"), "bad"
     kind: Kind = "warn" if days <= near else "notice" if days <= far else ""
     return (f"in {int(days)} days" if days >= 2 else "in a day"), kind
+
+
+def urgent(expires: float, now: float) -> bool:
+    """Tell whether a certificate has expired, or expires so soon that it has to be renewed at once."""
+    return expires - now <= WARNINGS[-1] * _DAY
 
 
 def clock_time(at: float) -> str:

@@ -7,11 +7,12 @@ result they share.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime, timezone
-from typing import Generic, Literal, TypeAlias, TypeVar
+from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
 
 import attrs
+import msgspec
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -32,7 +33,7 @@ from txapns.daemon.store.store import IStore
 from txapns.daemon.values import App, Depth
 from txapns.gateway import Gateway
 
-__all__ = ["AppOverview", "Condition", "HealthCheck", "Overview", "Readiness", "WebhookOverview"]
+__all__ = ["IDLE", "AppOverview", "Condition", "HealthCheck", "ISenders", "Overview", "Readiness", "WebhookOverview"]
 
 _log = Logger()
 
@@ -60,8 +61,12 @@ _CONCERNS: Mapping[Condition, str] = {
 }
 
 
-@attrs.frozen
-class AppOverview:
+#: What is known of an app that never had anything to send.
+IDLE = AppState("")
+
+
+# There is one for each app, in all checks: as structures of msgspec's, in 1 µs instead of 3.
+class AppOverview(msgspec.Struct, frozen=True, eq=False, gc=False):
     """
     The health of an app.
 
@@ -74,6 +79,7 @@ class AppOverview:
     :ivar waiting: how many notifications wait, those in flight included.
     :ivar oldest: for how many seconds the oldest of them has been due; ``None`` if none waits or that is unknown.
     :ivar dead: how many dead letters there are; ``None`` if that is unknown.
+    :ivar state: what its sender says; :data:`IDLE` if it has none.
     :ivar topic: the topic of notifications without one; empty if there is none or that is unknown.
     :ivar key_id: the identifier of its signing key; empty if it has none.
     """
@@ -91,6 +97,16 @@ class AppOverview:
     dead: int | None = None
     topic: str = ""
     key_id: str = ""
+
+
+class ISenders(Protocol):
+    """Tells what becomes of notifications, as :class:`~txapns.daemon.sending.dispatcher.Dispatcher` does."""
+
+    def state(self, app: str) -> AppState | None:
+        """Tell what is known of an app that has, or had, something to send."""
+
+    def sending(self) -> Collection[str]:
+        """List the apps of which something is under way."""
 
 
 @attrs.frozen
@@ -220,7 +236,7 @@ class HealthCheck:
 
     :param clock: the reactor, or a ``Clock``.
     :param problems: returns which apps have a problem, and what it is.
-    :param states: returns what the dispatcher knows of its apps.
+    :param senders: the dispatcher.
     :param max_age: for how many seconds a result is used again.
 
     :ivar stopping: whether the daemon is shutting down; set by the service.
@@ -233,7 +249,7 @@ class HealthCheck:
         apps: IApps,
         *,
         problems: Callable[[], Mapping[str, str]],
-        states: Callable[[], Iterable[AppState]],
+        senders: ISenders,
         webhooks: Sequence[Webhook] = (),
         max_age: float = 1.5,
     ) -> None:
@@ -243,7 +259,8 @@ class HealthCheck:
         self._store = store
         self._apps = apps
         self._problems = problems
-        self._states = states
+        self._senders = senders
+        self._idle: dict[str, tuple[App, AppOverview]] = {}  # of apps with nothing to tell, which stay the same
         self._webhooks = webhooks
         self._overviews = _Cached(clock, lambda: Deferred.fromCoroutine(self._check()), max_age)
         self._probes = _Cached(clock, lambda: Deferred.fromCoroutine(self._try_to_store()), max_age)
@@ -319,41 +336,51 @@ class HealthCheck:
     ) -> tuple[AppOverview, ...]:
         """Return the health of all apps, and of removed ones that still have notifications."""
         problems = self._problems()
-        states = {state.name: state for state in self._states()}
-        known = {depth.app: depth for depth in depths}
-        waiting = {name for name, depth in known.items() if depth.waiting}
-        names = {*self._apps.names(), *problems, *waiting, *(name for name, state in states.items() if state.under_way)}
+        known = {depth.app: depth for depth in depths if depth.waiting}
+        names = sorted({*self._apps.names(), *problems, *known, *self._senders.sending()})
         overviews = []
-        async for part in in_slices(self._clock, sorted(names), _SLICE):
+        async for part in in_slices(self._clock, names, _SLICE):
             for name in part:
                 count = None if dead is None else dead.get(name, 0)
-                state = states.get(name) or AppState(name)
-                overviews.append(self._app_overview(name, state, known.get(name), problems.get(name, ""), count, now))
+                overviews.append(self._app_overview(name, known.get(name), problems.get(name, ""), count, now))
+        if len(self._idle) > len(names):
+            self._idle = {name: self._idle[name] for name in names if name in self._idle}
         return tuple(overviews)
 
-    def _app_overview(
-        self, name: str, state: AppState, depth: Depth | None, problem: str, dead: int | None, now: float
-    ) -> AppOverview:
-        condition: Condition
-        app: App | None
+    def _app_overview(self, name: str, depth: Depth | None, problem: str, dead: int | None, now: float) -> AppOverview:
+        state = self._senders.state(name)
         try:
             app = self._apps.get(name)
         except RequestRefused as refusal:
-            app, condition, reason = None, "unusable", problem or str(refusal)
-        else:
-            condition, reason = _condition(app, state)
-            reason = reason or problem
+            return self._made(name, None, ("unusable", problem or str(refusal)), state or IDLE, depth, dead, now)
+        if state is not None or depth is not None or problem:
+            condition, reason = _condition(app, state or IDLE)
+            return self._made(name, app, (condition, reason or problem), state or IDLE, depth, dead, now)
+        kept = self._idle.get(name)
+        if kept is None or kept[0] is not app or kept[1].dead != dead:
+            kept = self._idle[name] = app, self._made(name, app, _condition(app, IDLE), IDLE, None, dead, now)
+        return kept[1]
+
+    def _made(
+        self,
+        name: str,
+        app: App | None,
+        condition: tuple[Condition, str],
+        state: AppState,
+        depth: Depth | None,
+        dead: int | None,
+        now: float,
+    ) -> AppOverview:
         expires = None if app is None else expiry(app)
         overdue = None if depth is None else _seconds_since(depth.oldest, now)
         return AppOverview(
             name,
-            condition,
-            reason,
+            *condition,
             _seconds_since(state.since, now),
             None if state.until is None else max(0.0, state.until - now),
             None if app is None else app.gateway,
             None if expires is None else expires.timestamp(),
-            self._store.queue.waiting(name).count,
+            0 if depth is None and state is IDLE else self._store.queue.waiting(name).count,
             None if overdue is None else max(0.0, overdue),
             state,
             dead,

@@ -22,7 +22,7 @@ from functools import partial
 from typing import TypeAlias, get_args
 
 import attrs
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -33,6 +33,7 @@ import txapns
 from txapns._serving.http import Answer, IApplication, Request
 from txapns.daemon.errors import RequestRefused
 from txapns.daemon.interfaces import IIntake
+from txapns.daemon.operations.exposition import exposition, parts
 from txapns.daemon.operations.health import AppOverview, Condition, Overview
 from txapns.daemon.values import ANYBODY, Caller, Draft, Idempotency, Leased, Outcome, Receipt, Settlement, State
 from txapns.errors import APNSError
@@ -205,28 +206,28 @@ class DaemonMetrics:
 
     # Output.
 
-    def render(self, overview: Overview, shared: bool = True) -> bytes:
+    def render(self, overview: Overview, shared: bool = True) -> Deferred[bytes]:
         """
         Return all metrics in Prometheus' text format.
 
         :param shared: whether to export what is the same on all nodes.
+        :returns: a ``Deferred`` of the text, which is made in slices.
         """
         self._overview, self._shared = overview, shared
-        return generate_latest(self.registry)
+        return Deferred.fromCoroutine(exposition(self.clock, self.registry))
 
     def collect(self) -> Iterator[Metric]:
         """
         Return the counters, the histogram, the clients' counters, and the gauges as of the last :meth:`render`.
 
-        ``prometheus_client`` calls this.
+        ``prometheus_client`` calls this. A metric with many samples comes in several parts.
         """
-        yield from totals(_PREFIX, _TOTALS, [((), self._counts)])
-        yield histogram(
-            _PREFIX + "answer_seconds",
-            "From acceptance to Apple's answer, all attempts together.",
-            "app",
-            list(self._seconds.items()),
-        )
+        for kind, described in _TOTALS.items():
+            for some in parts({labels: count for labels, count in self._counts.items() if labels[0] == kind}):
+                yield from totals(_PREFIX, {kind: described}, [((), dict(some))])
+        text = "From acceptance to Apple's answer, all attempts together."
+        for durations in parts(self._seconds):
+            yield histogram(_PREFIX + "answer_seconds", text, "app", durations)
         text = "From the arrival of a request to its acceptance on the disk."
         yield histogram(_PREFIX + "intake_seconds", text, "face", list(self._intake.items()))
         yield from (family for family in self._clients.totals() if family.samples)

@@ -72,7 +72,7 @@ class StatusPage:
 
     def html(self, query: Query = _ALL) -> Deferred[bytes]:
         """Return a ``Deferred`` of the page."""
-        return self.view(query).addCallback(self._to_html)
+        return self.view(query).addCallback(lambda view: deferLater(self._clock, 0, self._to_html, view))
 
     async def _view(self, query: Query) -> View:
         overview = await self._health.overview()

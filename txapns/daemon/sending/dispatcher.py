@@ -172,10 +172,16 @@ class Dispatcher:
         """Count the notifications that are leased: waiting for a connection, in flight, or being settled."""
         return sum(sender.under_way for sender in self._senders.values())
 
-    def states(self) -> list[AppState]:
-        """Tell what is known of each app that has, or had, something to send, sorted by name."""
-        senders = sorted(self._senders.items())
-        return [sender.state() for name, sender in senders if not sender.unknown or self._queue.waiting(name).count]
+    def state(self, app: str) -> AppState | None:
+        """Tell what is known of an app; ``None`` if it never had anything to send, or it was removed and has not."""
+        sender = self._senders.get(app)
+        if sender is None or (sender.unknown and not self._queue.waiting(app).count):
+            return None
+        return sender.state()
+
+    def sending(self) -> list[str]:
+        """List the apps of which something is under way."""
+        return [name for name, sender in self._senders.items() if sender.under_way]
 
     def drain(self) -> Deferred[None]:
         """
