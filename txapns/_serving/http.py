@@ -20,7 +20,7 @@ then it is the turn of the other connections. A caller that is refused again and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -133,7 +133,7 @@ class Request:
 
     def decode(self) -> None:
         """Decompress the body while it arrives; raises :exc:`UnknownEncoding` if that is not possible."""
-        self._decoder = body_decoder(self.fields.get(b"content-encoding", ()), self._server.limits.body)
+        self._decoder = body_decoder(self.fields[b"content-encoding"], self._server.limits.body)
 
     def texts(self, name: bytes) -> list[str]:
         """Find header fields."""
@@ -411,6 +411,8 @@ class _Channel(FaceProtocol):
 
     def write(self, answer: Answer, bodiless: bool = False) -> None:
         """Write an answer."""
+        if answer.status >= 400 and self.server.refused is not None:
+            self.server.refused(answer.status)
         if self.server.draining:
             self._persistent = False
         # All at once, since in TLS each piece would be a record.
@@ -473,6 +475,7 @@ class HTTPServer(ServerConnections):
 
     :param clock: the reactor, or a ``Clock``.
     :param face: the name of the face in the log.
+    :param refused: called with the status of each answer that refuses a request.
     :ivar hosts: our hosts, where web pages are kept out; ``None`` where keys keep them out. It may be changed.
     """
 
@@ -483,10 +486,12 @@ class HTTPServer(ServerConnections):
         limits: ConnectionLimits | None = None,
         face: str = "HTTP",
         hosts: Hosts | None = None,
+        refused: Callable[[int], None] | None = None,
     ) -> None:
         super().__init__(clock, lambda: _Channel(self), limits or ConnectionLimits(), face)
         self.application = application
         self.hosts = hosts
+        self.refused = refused
         self._wall = wall_clock(clock)
         self._date = (-1, b"")
 
@@ -521,6 +526,8 @@ class HTTPServer(ServerConnections):
 
     def _undecodable(self, request: Request) -> Answer | None:
         """Refuse bodies in an encoding that is not supported."""
+        if b"content-encoding" not in request.fields:
+            return None
         try:
             request.decode()
         except UnknownEncoding:

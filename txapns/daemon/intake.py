@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 from twisted.internet.defer import Deferred, fail
@@ -218,6 +219,7 @@ def _check(draft: Draft, path: str, app: App, checked: Mapping[str, str]) -> Non
         _check_ids(draft, f"{path}.headers.{'apns-request-id' if is_broadcast else 'apns-id'}")
 
 
+@lru_cache(1_024)  # most notifications have the same few
 def header_fault(name: str, value: str) -> str | None:
     """Say what is wrong with a header field of a notification; ``None`` if nothing is."""
     if len(value) > MAX_HEADER:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -134,14 +135,14 @@ class Listeners:
             parts.apps,
             parts.channels.of,
         )
-        self._serve("intake.native", section, parts.metrics.application("native", native), self._limits)
+        self._serve("intake.native", section, native, self._limits, metrics="native")
 
     def _make_pyapns(self, section: PyapnsSection) -> None:
         parts = self._parts
         intake = parts.metrics.intake("pyapns", parts.intake, refusals=True)
         keys = parts.keys if section.keys else None
         pyapns = Pyapns(wall_clock(self._reactor), intake, parts.apps, keys, parts.feedback, section)
-        self._serve("intake.pyapns", section, parts.metrics.application("pyapns", pyapns), self._limits, guarded=True)
+        self._serve("intake.pyapns", section, pyapns, self._limits, metrics="pyapns", guarded=True)
 
     def _make_apple(self, section: AppleSection) -> None:
         parts = self._parts
@@ -174,7 +175,7 @@ class Listeners:
         intake = parts.metrics.intake("matrix", parts.intake)
         keys = parts.keys if section.keys else None
         matrix = Matrix(self._clock, intake, parts.apps, keys, parts.feedback, section)
-        self._serve("intake.matrix", section, parts.metrics.application("matrix", matrix), self._limits, guarded=True)
+        self._serve("intake.matrix", section, matrix, self._limits, metrics="matrix", guarded=True)
 
     def _serve(
         self,
@@ -183,14 +184,17 @@ class Listeners:
         application: IApplication,
         limits: ConnectionLimits,
         *,
+        metrics: str | None = None,
         guarded: bool = False,
     ) -> HTTPServer:
         """
         Serve an application by HTTP/1.1 at the endpoints of a section; returns the server.
 
-        Requests from web pages are refused unless keys are asked for; with ``guarded`` in any case.
+        Requests from web pages are refused unless keys are asked for; with ``guarded`` in any case. What is refused is
+        counted if the face has a name in the metrics.
         """
-        server = HTTPServer(self._clock, application, limits, key)
+        refused = None if metrics is None else partial(self._parts.metrics.refused, metrics)
+        server = HTTPServer(self._clock, application, limits, key, refused=refused)
 
         def factory(certificate: Certificate | None) -> IProtocolFactory:
             names = () if certificate is None else certified_names(certificate)

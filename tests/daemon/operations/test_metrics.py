@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from docutils import nodes
@@ -19,7 +19,7 @@ from tests import PROJECT
 from tests.daemon.admin_world import AdminWorld, Nodes, node_status
 from tests.daemon.dispatch_world import DEAD, token
 from tests.daemon.fakes import Connection, Keys
-from txapns._serving.http import HTTPServer, IApplication
+from txapns._serving.http import HTTPServer
 from txapns.daemon.errors import AppQueueFull, UnknownApp
 from txapns.daemon.faces.native.face import Native
 from txapns.daemon.interfaces import IIntake
@@ -225,17 +225,16 @@ class FaceTests(SynchronousTestCase):
             self.world.apps,
             Keys(Caller("all", None, None)),
         )
-        self.application = self.metrics.application("native", native)
-        self.caller = Connection(HTTPServer(self.world.clock, self.application), self.world.clock)
+        self.server = HTTPServer(self.world.clock, native, refused=partial(self.metrics.refused, "native"))
+        self.caller = Connection(self.server, self.world.clock)
 
     def refused(self) -> Mapping[tuple[str, ...], float]:
         """Return how often each status was refused."""
         values = found(self.world.scrape())
         return {name[1:]: value for name, value in values.items() if name[0] == "refused_total"}
 
-    def test_interfaces(self) -> None:
-        """The wrappers provide the interfaces of what they wrap."""
-        verifyObject(IApplication, self.application)
+    def test_interface(self) -> None:
+        """The wrapper provides the interface of what it wraps."""
         verifyObject(IIntake, self.world.intake)
 
     def test_accepted(self) -> None:
@@ -255,9 +254,8 @@ class FaceTests(SynchronousTestCase):
         self.caller.request("GET", "/nothing")
         self.caller.request("GET", "/v1/notifications/00000000-0000-7000-8000-000000000000")
         self.caller.request("GET", "/nothing", key="stranger")
-        server = HTTPServer(self.world.clock, self.application)
-        server.drain()
-        Connection(server, self.world.clock).request("GET", "/nothing")
+        self.server.drain()
+        Connection(self.server, self.world.clock).request("GET", "/nothing")
         statuses = {("native", "400"): 1, ("native", "401"): 1, ("native", "404"): 3, ("native", "503"): 1}
         self.assertEqual(self.refused(), statuses)
 

@@ -30,7 +30,6 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 import txapns
-from txapns._serving.http import Answer, IApplication, Request
 from txapns.daemon.errors import RequestRefused
 from txapns.daemon.interfaces import IIntake
 from txapns.daemon.operations.exposition import exposition, parts
@@ -152,13 +151,9 @@ class DaemonMetrics:
 
         :param face: the face's name in the metrics, such as ``"native"``.
         :param refusals: whether to count the intake's refusals, because the face does not answer them with an HTTP
-            status that :meth:`application` sees.
+            status, which the server counts.
         """
         return _CountedIntake(face, intake, self, refusals)
-
-    def application(self, face: str, application: IApplication) -> IApplication:
-        """Wrap an HTTP face so that it counts its refusals."""
-        return _CountedApplication(face, application, self)
 
     def received(self, face: str, app: str, count: int) -> None:
         """Count an accepted request."""
@@ -334,29 +329,3 @@ class _CountedIntake:
 
     def wait(self, receipts: Sequence[Receipt], timeout: float) -> Deferred[Mapping[int, Outcome]]:
         return self._intake.wait(receipts, timeout)
-
-
-@implementer(IApplication)
-class _CountedApplication:
-    """See :meth:`DaemonMetrics.application`."""
-
-    def __init__(self, face: str, application: IApplication, metrics: DaemonMetrics) -> None:
-        self._face = face
-        self._application = application
-        self._metrics = metrics
-
-    def begun(self, request: Request) -> Answer | None:
-        answer = self._application.begun(request)
-        return None if answer is None else self._count(answer)
-
-    def received(self, request: Request) -> Answer | Deferred[Answer]:
-        answer = self._application.received(request)
-        return self._count(answer) if isinstance(answer, Answer) else answer.addCallback(self._count)
-
-    def fault(self, status: int, message: str) -> Answer:
-        return self._count(self._application.fault(status, message))
-
-    def _count(self, answer: Answer) -> Answer:
-        if answer.status >= 400:
-            self._metrics.refused(self._face, answer.status)
-        return answer
