@@ -416,6 +416,7 @@ class Outcome:
 
     :ivar settled_at: when its state became final; ``None`` while it waits.
     :ivar unique_id: Apple's ``apns-unique-id``, under which its developer console has the notification; empty without.
+    :ivar environment: the environment whose answer it is, once it is final, if the app has two sides.
     """
 
     number: int
@@ -429,6 +430,7 @@ class Outcome:
     accepted_at: float
     settled_at: float | None
     unique_id: str = ""
+    environment: Environment | None = None
 
 
 @attrs.frozen

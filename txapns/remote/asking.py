@@ -43,6 +43,7 @@ class DaemonOutcome:
     :ivar timestamp: since when the token is dead, in UTC.
     :ivar attempts: how often it was sent.
     :ivar unique_id: Apple's ``apns-unique-id``, for its developer console; sandbox only.
+    :ivar environment: the environment whose answer it is, ``"production"`` or ``"sandbox"``, if the app has two sides.
     """
 
     apns_id: str
@@ -53,6 +54,7 @@ class DaemonOutcome:
     timestamp: datetime | None = None
     attempts: int = 0
     unique_id: str | None = None
+    environment: str | None = None
 
 
 @attrs.frozen
@@ -246,4 +248,5 @@ def outcome_of(found: dict[str, Any]) -> DaemonOutcome:
         None if timestamp is None else _utc(timestamp),
         found.get("attempts", 0),
         found.get("unique_id"),
+        found.get("environment"),
     )

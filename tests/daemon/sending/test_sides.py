@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.daemon.dispatch_world import DEAD, HEADERS, DispatchWorld, token
 from txapns.daemon.errors import Unavailable
 from txapns.daemon.sending.sides import NEITHER_AGE, PUT_OFF, SANDBOX_AGE
-from txapns.daemon.values import ENVIRONMENT, Limits, Message, Side, State, TokenKind
+from txapns.daemon.values import ENVIRONMENT, Environment, Limits, Message, Side, State, TokenKind
 from txapns.gateway import Gateway
 from txapns.simulator.http2 import ProviderAPIServer, Response
 from txapns.simulator.servers import Simulator
@@ -114,6 +114,7 @@ class OutcomeTests(SidesCase):
         """A token goes to production, and if that does not know it, once to the sandbox, under the same id."""
         ids = self.world.send(PRODUCTION, SANDBOX)
         self.assertEqual(self.outcomes(ids), [_ACCEPTED] * 2)
+        self.assertEqual([self.world.outcome(each).environment for each in ids], list(Environment))
         [received] = self.world.sandbox.inbox.received
         self.assertEqual(received.headers["apns-id"], ids[1])
         self.assertEqual(self.world.asked(), ([PRODUCTION, SANDBOX], [SANDBOX]))
@@ -122,6 +123,7 @@ class OutcomeTests(SidesCase):
         """A token that both refuse has the outcome of production, and each was asked once."""
         [apns_id] = self.world.send(NEITHER)
         self.assertEqual(self.outcomes([apns_id]), [_BAD])
+        self.assertEqual(self.world.outcome(apns_id).environment, Environment.PRODUCTION)
         self.assertEqual(self.world.asked(), ([NEITHER], [NEITHER]))
 
     def test_dead(self) -> None:

@@ -16,7 +16,7 @@ from tests.daemon.store.sqlite.world import SQLiteWorld
 from txapns.daemon.faces.native.json_api import encode
 from txapns.daemon.faces.native.submissions import outcome_body
 from txapns.daemon.sending.webhook_events import DeadTokens, IEvents, Outcomes, Report
-from txapns.daemon.values import Settlement, State
+from txapns.daemon.values import Environment, Settlement, State
 
 __all__ = ["DeadTokensTests", "OutcomesTests"]
 
@@ -112,7 +112,7 @@ class OutcomesTests(EventsCase):
         ids = self.accept(3)
         first, second, third = self.lease()
         settlements = [
-            Settlement(first.number, State.ACCEPTED, 200, unique_id="E77A"),
+            Settlement(first.number, State.ACCEPTED, 200, unique_id="E77A", environment=Environment.SANDBOX),
             Settlement(second.number, State.REJECTED, 410, "Unregistered", START - 5),
             Settlement(third.number, State.EXPIRED),
         ]

@@ -41,7 +41,17 @@ from txapns.daemon.store.copying import (
     copy,
 )
 from txapns.daemon.store.keys import StoredKey
-from txapns.daemon.values import Caller, Idempotency, Lane, Pause, Settlement, State, TokenEnvironment, TokenKind
+from txapns.daemon.values import (
+    Caller,
+    Environment,
+    Idempotency,
+    Lane,
+    Pause,
+    Settlement,
+    State,
+    TokenEnvironment,
+    TokenKind,
+)
 
 __all__ = ["CopyContract", "MemoryCopy", "Place", "contents", "copied", "filled", "seen"]
 
@@ -156,6 +166,7 @@ def _notifications(draw: st.DrawFn, message: MessageRow, app: str) -> list[Notif
             draw(_TEXTS),
             draw(st.none() | st.integers(-(2**63), 2**63 - 1)),
             draw(st.integers(0, 1)),
+            None if state is State.WAITING else draw(st.none() | st.integers(1, 2)),
         )
         found.append(row)
     return found
@@ -174,7 +185,8 @@ def _feeds(draw: st.DrawFn, queues: list[str]) -> tuple[list[FeedRow], list[Feed
             dates = draw(st.none() | _DATES), draw(st.integers(0, 9)), draw(_DATES), draw(_DATES)
             token, apns_id = draw(st.binary(min_size=1, max_size=40)), draw(st.binary(min_size=16, max_size=16))
             number = draw(st.integers(1, 2**40))
-            entries.append(FeedEntryRow(app, each, number, token, apns_id, *answer, *dates, draw(st.none() | _TEXTS)))
+            last = draw(st.none() | _TEXTS), draw(st.none() | st.integers(1, 2))
+            entries.append(FeedEntryRow(app, each, number, token, apns_id, *answer, *dates, *last))
         positions += [FeedReaderRow(reader, app, draw(st.integers(0, cursor))) for reader in draw(st.sets(_NAMES))]
     return feeds, entries, positions
 
@@ -278,7 +290,7 @@ def filled(world: Any) -> None:
     leased = do(world.queue.lease("chess", 8, world.clock.seconds() + 60))
     since = world.clock.seconds()
     how: list[tuple[Any, ...]] = [
-        (State.ACCEPTED, 200, "", None, None, "E77A"),
+        (State.ACCEPTED, 200, "", None, None, "E77A", Environment.SANDBOX),
         (State.REJECTED, 410, "Unregistered", START - 5),
         (State.REJECTED, 400, "BadDeviceToken"),
         (State.EXPIRED,),

@@ -9,7 +9,7 @@ from zope.interface.verify import verifyObject
 
 from tests.daemon.store.contract import StoreContract
 from txapns.daemon.interfaces import IOutcomeFeed
-from txapns.daemon.values import RecordedOutcome, Settlement, State
+from txapns.daemon.values import Environment, RecordedOutcome, Settlement, State
 
 __all__ = ["OutcomeFeedContract"]
 
@@ -52,7 +52,7 @@ class OutcomeFeedContract(StoreContract):
         ids = self.accept(6)
         leased = self.lease(5)
         settlements = [
-            Settlement(leased[0].number, State.ACCEPTED, 200, unique_id="E77A"),
+            Settlement(leased[0].number, State.ACCEPTED, 200, unique_id="E77A", environment=Environment.SANDBOX),
             Settlement(leased[1].number, State.REJECTED, 410, "Unregistered", 5.0),
             Settlement(leased[2].number, State.EXPIRED),
             Settlement(leased[3].number, State.DEAD, 503, "Shutdown"),
@@ -62,6 +62,7 @@ class OutcomeFeedContract(StoreContract):
         found = self.follow("after", "chess", 0, 10)
         self.case.assertEqual([each.outcome for each in found], [self.outcome(each) for each in ids[:4]])
         self.case.assertEqual([(each.cursor, each.token) for each in found], self.numbered(4))
+        self.case.assertEqual([each.outcome.environment for each in found], [Environment.SANDBOX, None, None, None])
         self.case.assertEqual(self.follow("after", "chess", 2, 1), found[2:3])
         self.case.assertEqual([self.follow("after", app, 0, 10) for app in ("news", "go")], [[], []])
 

@@ -6,7 +6,7 @@ from zope.interface.verify import verifyObject
 
 from tests.daemon.store.contract import ID, PAYLOAD, TOKENS, StoreContract, message
 from txapns.daemon.interfaces import IOutcomeLog
-from txapns.daemon.values import Idempotency, Message, Settlement, State
+from txapns.daemon.values import Environment, Idempotency, Message, Settlement, State
 
 __all__ = ["OutcomeLogContract"]
 
@@ -51,6 +51,28 @@ class OutcomeLogContract(StoreContract):
         self.world.clock.advance(1000)
         self.case.assertEqual([each.apns_id for each in self.lease()], ids[4:])
         self.case.assertEqual(self.world.queue.waiting("chess").count, 1)
+
+    def test_environment(self) -> None:
+        """The environment whose answer it is stays with the outcome; what is tried again has none, nor what waits."""
+        ids = self.accept(5)
+        leased = self.lease()
+        for each, environment in zip(leased, (*Environment, Environment.SANDBOX, *Environment), strict=True):
+            state = (State.ACCEPTED, State.REJECTED, State.DEAD, State.ACCEPTED, State.WAITING)[leased.index(each)]
+            due = self.now if state is State.WAITING else None
+            self.do("settle", [Settlement(each.number, state, 200, due=due, environment=environment)])
+        found = [self.outcome(each).environment for each in ids]
+        self.case.assertEqual(found, [*Environment, Environment.SANDBOX, Environment.PRODUCTION, None])
+        self.case.assertEqual(self.ask("retry", "chess", 1), 1)
+        self.case.assertEqual(self.outcome(ids[2]).environment, None)
+
+    def test_uncounted(self) -> None:
+        """An attempt that does not count is put off as one that does."""
+        [apns_id] = self.accept()
+        [leased] = self.lease()
+        self.do("settle", [Settlement(leased.number, State.WAITING, due=self.now + 5, counted=False)])
+        self.case.assertEqual((self.outcome(apns_id).attempts, self.lease()), (0, []))
+        self.world.clock.advance(5.0)
+        self.case.assertEqual([each.attempts for each in self.lease()], [0])
 
     def test_unique_id(self) -> None:
         """Apple's unique id is kept with the outcome, wherever that is shown, and over a restart."""

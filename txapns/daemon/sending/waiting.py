@@ -197,4 +197,5 @@ def _outcome(app: str, leased: Leased, settlement: Settlement, date: float) -> O
     answer = settlement.state, settlement.status, settlement.reason, settlement.timestamp
     attempts = leased.attempts + (settlement.state is not State.EXPIRED)
     times = leased.accepted_at, round(date, 3)  # as it is stored
-    return Outcome(leased.number, leased.apns_id, app, *answer, attempts, *times, settlement.unique_id)
+    answered = settlement.unique_id, settlement.environment
+    return Outcome(leased.number, leased.apns_id, app, *answer, attempts, *times, *answered)

@@ -59,6 +59,7 @@ _BATCH = 1_000  # rows; the largest are messages, with a payload of 4 KiB each
 _UUID: TypeAlias = Annotated[bytes, Meta(min_length=16, max_length=16)]
 _State: TypeAlias = Annotated[int, Meta(ge=0, le=int(max(State)))]
 _Lane: TypeAlias = Annotated[int, Meta(ge=0, le=2)]
+_Environment: TypeAlias = Annotated[int, Meta(ge=1, le=2)]
 _Count: TypeAlias = Annotated[int, Meta(ge=0)]
 _Small: TypeAlias = Annotated[int, Meta(ge=-(2**31), lt=2**31)]
 _Date: TypeAlias = Annotated[float, Meta(ge=0, le=253_402_300_799)]  # the last second of the year 9999
@@ -116,6 +117,7 @@ class NotificationRow(NamedTuple):
     :ivar caller: the name of the caller it is from.
     :ivar collapse: the hash of its collapse id, if it supersedes others and can be superseded.
     :ivar superseded: 1 if it is superseded although it is not settled as that, otherwise 0.
+    :ivar environment: the environment whose answer is its outcome, if the app has two sides.
     """
 
     number: int
@@ -137,6 +139,7 @@ class NotificationRow(NamedTuple):
     caller: str = ANYBODY.name
     collapse: int | None = None
     superseded: Annotated[int, Meta(ge=0, le=1)] = 0
+    environment: _Environment | None = None
 
 
 class IdempotencyRow(NamedTuple):
@@ -233,6 +236,7 @@ class FeedEntryRow(NamedTuple):
     accepted_at: int
     settled_at: int
     unique_id: str | None
+    environment: _Environment | None = None
 
 
 class FeedReaderRow(NamedTuple):

@@ -27,8 +27,8 @@ __all__ = [
 DeadToken = tuple[str, bytes, str, float]
 
 #: What changes of a notification: its number, its state, status, reason and timestamp, when it was settled, when it is
-#: due if that changes, how many attempts to add, and Apple's unique id if there is one.
-Row = tuple[int, int, int, str, int | None, int | None, int | None, int, str | None]
+#: due if that changes, how many attempts to add, Apple's unique id if there is one, and the environment that answered.
+Row = tuple[int, int, int, str, int | None, int | None, int | None, int, str | None, int | None]
 
 
 @attrs.frozen(eq=False)
@@ -118,7 +118,7 @@ def dead_tokens(
 def is_plain(settlement: Settlement) -> bool:
     """Whether it says only that Apple accepted the notification, as nearly all do."""
     accepted = settlement.state is State.ACCEPTED and settlement.status == 200
-    return accepted and not settlement.reason and not settlement.unique_id
+    return accepted and not settlement.reason and not settlement.unique_id and settlement.environment is None
 
 
 def row_of(settlement: Settlement, now: int, due: int | None) -> Row:
@@ -128,4 +128,5 @@ def row_of(settlement: Settlement, now: int, due: int | None) -> Row:
     attempts = 0 if settlement.state in (State.EXPIRED, State.SUPERSEDED) or not settlement.counted else 1
     settled_at, due = (None, due) if waiting else (now, None)
     state, status, reason = int(settlement.state), settlement.status, settlement.reason
-    return settlement.number, state, status, reason, timestamp, settled_at, due, attempts, settlement.unique_id or None
+    answered = settlement.unique_id or None, None if waiting else settlement.environment
+    return settlement.number, state, status, reason, timestamp, settled_at, due, attempts, *answered

@@ -19,7 +19,7 @@ from txapns._serving.http import HTTPServer, IApplication
 from txapns._serving.limits import ConnectionLimits
 from txapns.daemon.errors import Unavailable
 from txapns.daemon.interfaces import IKeys
-from txapns.daemon.values import Lane, Settlement, State
+from txapns.daemon.values import Environment, Lane, Settlement, State
 
 __all__ = ["AcceptTests", "FeedbackTests", "OutcomeTests", "PlaceTests", "SubmissionTests"]
 
@@ -334,11 +334,13 @@ class OutcomeTests(NativeCase):
         found = self.get(f"/v1/notifications/{apns_id}", key="reader").json
         self.assertAlmostEqual(found.pop("accepted_at"), accepted_at, places=1)
         self.assertEqual(found, {"id": apns_id, "app": "news", "state": "waiting", "attempts": 0})
-        accepted = Settlement(self.lease("news")[0].number, State.ACCEPTED, 200, unique_id="E77A")
+        accepted = Settlement(
+            self.lease("news")[0].number, State.ACCEPTED, 200, unique_id="E77A", environment=Environment.SANDBOX
+        )
         self.result(self.world.queue.settle([accepted]))
         found = self.get(f"/v1/notifications/{apns_id.upper()}").json
         self.assertEqual((found["state"], found["status"], found["attempts"]), ("accepted", 200, 1))
-        self.assertEqual(found["unique_id"], "E77A")
+        self.assertEqual((found["unique_id"], found["environment"]), ("E77A", "sandbox"))
         self.assertGreaterEqual(found["settled_at"], found["accepted_at"])
 
     def test_dead(self) -> None:

@@ -19,7 +19,7 @@ __all__ = ["SQLiteOutcomeFeedTests", "StepTests"]
 _LOAD = """
 WITH RECURSIVE series(n) AS (SELECT {first} UNION ALL SELECT n + 1 FROM series WHERE n < {last})
 INSERT INTO outcome_entry
-SELECT 1, n, n, randomblob(32), randomblob(16), 1, 200, '', NULL, 1, {date}, {date} + n, NULL FROM series
+SELECT 1, n, n, randomblob(32), randomblob(16), 1, 200, '', NULL, 1, {date}, {date} + n, NULL, NULL FROM series
 """
 
 

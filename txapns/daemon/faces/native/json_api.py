@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 from twisted.python.failure import Failure
 
 from txapns._serving.http import Answer, Request
@@ -37,7 +37,7 @@ from txapns.daemon.errors import (
     UnknownChannel,
     UnsupportedMediaType,
 )
-from txapns.daemon.values import Caller, State
+from txapns.daemon.values import Caller, Environment, Outcome, State
 from txapns.payload import half_character
 
 __all__ = [
@@ -46,11 +46,13 @@ __all__ = [
     "MAX_CURSOR",
     "MAX_PAGE",
     "STATES",
+    "EnvironmentName",
     "ErrorBody",
     "Seconds",
     "UniqueId",
     "decoded",
     "encode",
+    "environment_name",
     "fault",
     "json_body",
     "must_manage",
@@ -101,6 +103,12 @@ Seconds = Annotated[float, Meta(description="UNIX seconds.")]
 
 #: Apple's unique id in an answer.
 UniqueId = Annotated[str, Meta(description="Apple's apns-unique-id, for its developer console; sandbox only.")]
+
+#: The name of an environment in an answer.
+EnvironmentName = Annotated[
+    Literal["production", "sandbox"],
+    Meta(description="The environment whose answer it is, if the app has two sides."),
+]
 
 #: Writes a body.
 encode = msgspec.json.Encoder().encode
@@ -235,3 +243,10 @@ ERRORS = {
     503: "It cannot be done now. Nothing was done.",
     504: "It was passed on, and no answer of Apple's came: it may have been done.",
 }
+
+
+def environment_name(outcome: Outcome) -> Literal["production", "sandbox"] | UnsetType:
+    """Tell which environment an outcome is of."""
+    if outcome.environment is None:
+        return UNSET
+    return "sandbox" if outcome.environment is Environment.SANDBOX else "production"

@@ -27,9 +27,11 @@ from txapns.daemon.errors import Malformed, Unavailable, UnknownApp
 from txapns.daemon.faces.native.json_api import (
     MAX_PAGE,
     STATES,
+    EnvironmentName,
     Seconds,
     UniqueId,
     encode,
+    environment_name,
     json_body,
     must_manage,
     page,
@@ -78,6 +80,7 @@ class Queued(Struct, omit_defaults=True):
     reason: Annotated[str, Meta(description="Apple's last reason, or why Apple was not asked.")] | UnsetType = UNSET
     settled_at: Seconds | UnsetType = UNSET
     unique_id: UniqueId | UnsetType = UNSET
+    environment: EnvironmentName | UnsetType = UNSET
 
 
 class _Queue(Struct):
@@ -125,6 +128,7 @@ def queued(entry: Entry) -> Queued:
         outcome.reason or UNSET,
         UNSET if outcome.settled_at is None else outcome.settled_at,
         outcome.unique_id or UNSET,
+        environment_name(outcome),
     )
 
 

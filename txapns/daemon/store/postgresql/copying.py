@@ -71,7 +71,7 @@ class _Table(NamedTuple):
 _NOTIFICATION = ["number", "message", "app", "token", "apns_id", "due", "attempts", "status", "reason", "accepted_at"]
 _NOTIFICATION += ["flow", "collapse", "superseded"]
 _WAITING = [*_NOTIFICATION, "not_before"]
-_OUTCOME = [*_NOTIFICATION, "state", "timestamp", "settled_at", "unique_id"]
+_OUTCOME = [*_NOTIFICATION, "state", "timestamp", "settled_at", "unique_id", "environment"]
 
 _TABLES: Mapping[type[Any], _Table] = {
     AppRow: _Table(
@@ -106,15 +106,15 @@ FROM app ORDER BY name
         """
 SELECT number, message, name, token, uuid_send(apns_id), due, state, attempts, status, reason, timestamp, accepted_at,
     settled_at, unique_id, not_before, coalesce(lane, 1), coalesce(caller, 'anybody'),
-    collapse, superseded::integer
+    collapse, superseded::integer, environment
 FROM (
     SELECT number, message, app, token, apns_id, due, 0 AS state, attempts, status, reason, NULL::bigint AS timestamp,
         accepted_at, NULL::bigint AS settled_at, NULL::text AS unique_id, not_before, flow,
-        collapse, superseded
+        collapse, superseded, NULL::smallint AS environment
     FROM queue
     UNION ALL
     SELECT number, message, app, token, apns_id, due, state, attempts, status, reason, timestamp, accepted_at,
-        settled_at, unique_id, NULL::bigint, flow, collapse, superseded
+        settled_at, unique_id, NULL::bigint, flow, collapse, superseded, environment
     FROM outcome
 ) AS notification JOIN queue_app ON queue_app.id = notification.app LEFT JOIN flow ON flow.id = notification.flow
 ORDER BY number
@@ -152,7 +152,7 @@ FROM outcome_head JOIN queue_app ON queue_app.id = app LEFT JOIN outcome_tail US
         FeedEntryRow._fields,
         """
 SELECT name, cursor, number, token, uuid_send(apns_id), state, status, reason, timestamp, attempts, accepted_at,
-    settled_at, unique_id
+    settled_at, unique_id, environment
 FROM outcome_entry JOIN queue_app ON queue_app.id = app ORDER BY app, cursor
 """,
     ),
@@ -259,7 +259,7 @@ class PostgreSQLCopy(Reading):
             else:
                 settled_at = row.accepted_at if row.settled_at is None else row.settled_at
                 self._make_partition(settled_at)
-                settled.append([*values, row.state, row.timestamp, settled_at, row.unique_id])
+                settled.append([*values, row.state, row.timestamp, settled_at, row.unique_id, row.environment])
         self._write("queue", _WAITING, waiting)
         self._write("outcome", _OUTCOME, settled)
 

@@ -26,7 +26,7 @@ from txapns.daemon.store.postgresql.arrays import bigints, texts
 from txapns.daemon.store.postgresql.database import Database
 from txapns.daemon.store.postgresql.schema import Connection, Schema
 from txapns.daemon.store.queue_time import milliseconds
-from txapns.daemon.values import Outcome, RecordedOutcome, State
+from txapns.daemon.values import Environment, Outcome, RecordedOutcome, State
 
 __all__ = ["OUTCOMES", "PostgreSQLOutcomeFeed", "record"]
 
@@ -69,6 +69,7 @@ CREATE TABLE outcome_reader (
     PRIMARY KEY (reader, app)
 );
 """,
+        "ALTER TABLE outcome_entry ADD environment smallint",
     ),
 )
 
@@ -85,17 +86,18 @@ head AS (
     RETURNING app, cursor
 )
 INSERT INTO outcome_entry (
-    cursor, number, accepted_at, settled_at, timestamp, app, attempts, status, state, apns_id, token, reason, unique_id
+    cursor, number, accepted_at, settled_at, timestamp, app, attempts, status, state, apns_id, token, reason, unique_id,
+    environment
 )
 SELECT
     head.cursor - count + place, number, accepted_at, settled_at, timestamp, app, attempts, status, state, apns_id,
-    token, reason, unique_id
+    token, reason, unique_id, environment
 FROM settled JOIN head USING (app)
 """
 
 _COLUMNS = """
 name, entry.cursor, number, token, apns_id::text, state, status, reason, timestamp, attempts, accepted_at, settled_at,
-coalesce(unique_id, '')
+coalesce(unique_id, ''), environment
 """
 
 _APP_ID = "(SELECT id FROM queue_app WHERE name = %(app)s)"
@@ -296,7 +298,7 @@ def _entries(connection: Connection, statement: str, values: Mapping[str, object
 
 
 def _entry(app: str, cursor: int, number: int, token: bytes, apns_id: str, state: int, *last: Any) -> RecordedOutcome:
-    status, reason, timestamp, attempts, accepted_at, settled_at, unique_id = last
+    status, reason, timestamp, attempts, accepted_at, settled_at, unique_id, environment = last
     outcome = Outcome(
         number,
         apns_id,
@@ -309,5 +311,6 @@ def _entry(app: str, cursor: int, number: int, token: bytes, apns_id: str, state
         accepted_at / 1000,
         settled_at / 1000,
         unique_id,
+        None if environment is None else Environment(environment),
     )
     return RecordedOutcome(cursor, token, outcome)

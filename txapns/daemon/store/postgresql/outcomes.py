@@ -19,7 +19,7 @@ from txapns.daemon.store.postgresql.pruning import forget_messages, prune
 from txapns.daemon.store.postgresql.schema import Connection
 from txapns.daemon.store.postgresql.state import QueueState
 from txapns.daemon.store.queue import MOST_COUNTED, SCANNED, stopped
-from txapns.daemon.values import Entry, Outcome, State
+from txapns.daemon.values import Entry, Environment, Outcome, State
 
 __all__ = ["PostgreSQLOutcomeLog"]
 
@@ -28,18 +28,19 @@ _T = TypeVar("_T")
 
 _WAITING = """
 SELECT number, token, due, apns_id, app, 0 AS state, status, reason, NULL::bigint AS timestamp, attempts, accepted_at,
-    NULL::bigint AS settled_at, NULL::text AS unique_id
+    NULL::bigint AS settled_at, NULL::text AS unique_id, NULL::smallint AS environment
 FROM queue
 """
 
 _SETTLED = """
-SELECT number, token, due, apns_id, app, state, status, reason, timestamp, attempts, accepted_at, settled_at, unique_id
+SELECT number, token, due, apns_id, app, state, status, reason, timestamp, attempts, accepted_at, settled_at, unique_id,
+    environment
 FROM outcome
 """
 
 _ENTRIES = """
 SELECT number, token, due, apns_id::text, name, state, status, reason, timestamp, attempts, accepted_at, settled_at,
-    coalesce(unique_id, '')
+    coalesce(unique_id, ''), environment
 FROM ({}) AS found JOIN queue_app ON queue_app.id = found.app ORDER BY number
 """
 
@@ -291,7 +292,7 @@ def _entries(connection: Connection, statement: str, values: Mapping[str, object
 
 def _entry(row: tuple[Any, ...], lead: int) -> Entry:
     number, token, due, apns_id, app, state, status, reason, timestamp, attempts, accepted_at, *last = row
-    settled_at, unique_id = last
+    settled_at, unique_id, environment = last
     outcome = Outcome(
         number,
         apns_id,
@@ -304,5 +305,6 @@ def _entry(row: tuple[Any, ...], lead: int) -> Entry:
         accepted_at / 1000,
         None if settled_at is None else settled_at / 1000,
         unique_id,
+        None if environment is None else Environment(environment),
     )
     return Entry(token, (due + lead) / 1000, outcome)

@@ -40,7 +40,7 @@ counted AS (
 _OUTCOME = """
 INSERT INTO outcome (
     number, message, due, accepted_at, settled_at, timestamp, app, attempts, status, state, apns_id, token, reason,
-    unique_id, flow, collapse, superseded
+    unique_id, environment, flow, collapse, superseded
 )
 """
 
@@ -50,8 +50,8 @@ WITH gone AS (DELETE FROM queue WHERE number = ANY(%(numbers)s) RETURNING *),
 stored AS (
     {_OUTCOME}
     SELECT
-        number, message, due, accepted_at, %(date)s, NULL, app, attempts + 1, 200, 1, apns_id, token, '', NULL, flow,
-        collapse, superseded
+        number, message, due, accepted_at, %(date)s, NULL, app, attempts + 1, 200, 1, apns_id, token, '', NULL, NULL,
+        flow, collapse, superseded
     FROM gone
 ),
 {_COUNTED}
@@ -65,12 +65,12 @@ WITH gone AS (
     DELETE FROM queue
     USING unnest(
         %(numbers)s, %(states)s, %(statuses)s, %(reasons)s, %(timestamps)s::bigint[], %(dates)s, %(attempts)s,
-        %(unique_ids)s::text[]
-    ) AS chosen (number, state, status, reason, timestamp, settled_at, attempts, unique_id)
+        %(unique_ids)s::text[], %(environments)s::smallint[]
+    ) AS chosen (number, state, status, reason, timestamp, settled_at, attempts, unique_id, environment)
     WHERE queue.number = chosen.number
     RETURNING queue.number, message, due, accepted_at, chosen.settled_at, chosen.timestamp, app,
         queue.attempts + chosen.attempts AS attempts, chosen.status, chosen.state, apns_id, token, chosen.reason,
-        chosen.unique_id, flow, collapse, superseded
+        chosen.unique_id, chosen.environment, flow, collapse, superseded
 ),
 stored AS ({_OUTCOME} SELECT * FROM gone),
 {_COUNTED}
@@ -160,7 +160,9 @@ def _supersede(connection: Connection, chosen: dict[int, tuple[Settlement, int]]
 def _columns(rows: list[Row]) -> dict[str, Any]:
     """Make the parameters of settlements that are all final, or all retried."""
     rows.sort()
-    numbers, states, statuses, reasons, timestamps, dates, dues, attempts, unique_ids = zip(*rows, strict=True)
+    numbers, states, statuses, reasons, timestamps, dates, dues, attempts, unique_ids, environments = zip(
+        *rows, strict=True
+    )
     return {
         "numbers": bigints(numbers),
         "states": bigints(states),
@@ -171,4 +173,5 @@ def _columns(rows: list[Row]) -> dict[str, Any]:
         "dues": bigints([due or 0 for due in dues]),
         "attempts": bigints(attempts),
         "unique_ids": [unique_id and text(unique_id) for unique_id in unique_ids],
+        "environments": list(environments),
     }

@@ -161,6 +161,7 @@ ALTER TABLE outcome ADD collapse bigint, ADD superseded boolean NOT NULL DEFAULT
 CREATE INDEX outcome_collapse ON outcome (app, collapse, token) WHERE state > 1 AND state = 4 AND collapse IS NOT NULL;
 """,
         "ALTER TABLE queue_app ADD paced_until bigint NOT NULL DEFAULT 0",
+        "ALTER TABLE outcome ADD environment smallint",
         "CREATE INDEX outcome_flow ON outcome (app, flow) WHERE state > 1 AND state = 4",
         """
 CREATE INDEX outcome_failed_at ON outcome (app, settled_at) WHERE state > 1 AND state < 5;

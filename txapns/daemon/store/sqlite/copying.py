@@ -98,7 +98,7 @@ _STATEMENTS: Mapping[type[Any], _Statements] = {
         """
 SELECT queue_delivery.number, message, name, token, apns_id, due, state, attempts, status, reason, timestamp,
     accepted_at, settled_at, unique_id, not_before, coalesce(lane, 1), coalesce(caller, 'anybody'),
-    collapse, superseded
+    collapse, superseded, environment
 FROM queue_delivery
 LEFT JOIN queue_flow ON queue_flow.id = queue_delivery.flow
 LEFT JOIN queue_app ON queue_app.id = queue_delivery.app
@@ -108,15 +108,16 @@ ORDER BY queue_delivery.number
         """
 INSERT INTO queue_delivery (
     number, message, app, token, apns_id, due, state, attempts, status, reason, timestamp, settled_at, unique_id,
-    not_before, flow, collapse, superseded
+    not_before, flow, collapse, superseded, environment
 )
 SELECT
     number, message, queue_app.id, token, apns_id, due, state, attempts, status, reason, timestamp, settled_at,
-    unique_id, not_before, queue_flow.id, collapse, superseded
+    unique_id, not_before, queue_flow.id, collapse, superseded, environment
 FROM (
     SELECT ? AS number, ? AS message, ? AS app, ? AS token, ? AS apns_id, ? AS due, ? AS state, ? AS attempts,
         ? AS status, ? AS reason, ? AS timestamp, ? AS accepted_at, ? AS settled_at,
-        ? AS unique_id, ? AS not_before, ? AS lane, ? AS caller, ? AS collapse, ? AS superseded
+        ? AS unique_id, ? AS not_before, ? AS lane, ? AS caller, ? AS collapse, ? AS superseded,
+        ? AS environment
 ) AS copied JOIN queue_app ON queue_app.name = copied.app
 JOIN queue_flow ON queue_flow.app = queue_app.id AND queue_flow.lane = copied.lane
     AND queue_flow.caller = copied.caller
@@ -152,10 +153,11 @@ FROM feedback_token ORDER BY cursor
         "outcome_entry",
         """
 SELECT name, cursor, number, token, apns_id, state, status, reason, timestamp, attempts, accepted_at, settled_at,
-    unique_id
+    unique_id, environment
 FROM outcome_entry JOIN queue_app ON id = app ORDER BY app, cursor
 """,
-        "INSERT INTO outcome_entry SELECT id, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13 FROM queue_app"
+        "INSERT INTO outcome_entry SELECT id, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14"
+        " FROM queue_app"
         " WHERE name = ?1",
     ),
     FeedReaderRow: _Statements(

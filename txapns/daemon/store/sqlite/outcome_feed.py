@@ -18,7 +18,7 @@ from txapns.daemon.store.queue_time import milliseconds
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.schema import Schema, lenient
 from txapns.daemon.store.sqlite.tables import array
-from txapns.daemon.values import Outcome, RecordedOutcome, State
+from txapns.daemon.values import Environment, Outcome, RecordedOutcome, State
 
 __all__ = ["OUTCOMES", "SQLiteOutcomeFeed", "record"]
 
@@ -56,6 +56,7 @@ CREATE TABLE outcome_reader (
     PRIMARY KEY (reader, app)
 ) WITHOUT ROWID
 """,
+        "ALTER TABLE outcome_entry ADD COLUMN environment INTEGER",
     ),
 )
 
@@ -68,7 +69,8 @@ _RECORD = """
 INSERT INTO outcome_entry
 SELECT
     delivery.app, outcome_head.cursor + row_number() OVER (PARTITION BY delivery.app ORDER BY delivery.number),
-    delivery.number, token, apns_id, state, status, reason, timestamp, attempts, accepted_at, settled_at, unique_id
+    delivery.number, token, apns_id, state, status, reason, timestamp, attempts, accepted_at, settled_at, unique_id,
+    environment
 FROM queue_delivery AS delivery
 JOIN queue_message ON queue_message.number = delivery.message
 JOIN outcome_head ON outcome_head.app = delivery.app
@@ -83,7 +85,7 @@ WHERE app IN (SELECT DISTINCT app FROM queue_delivery WHERE number IN (SELECT va
 _ROWS = """
 SELECT
     name, entry.cursor, number, token, lower(hex(apns_id)), state, status, reason, timestamp, attempts, accepted_at,
-    settled_at, coalesce(unique_id, '')
+    settled_at, coalesce(unique_id, ''), environment
 """
 
 _READ = f"""
@@ -264,7 +266,7 @@ def _entries(connection: sqlite3.Connection, statement: str, arguments: Sequence
 
 
 def _entry(app: str, cursor: int, number: int, token: bytes, apns_id: str, state: int, *last: Any) -> RecordedOutcome:
-    status, reason, timestamp, attempts, accepted_at, settled_at, unique_id = last
+    status, reason, timestamp, attempts, accepted_at, settled_at, unique_id, environment = last
     outcome = Outcome(
         number,
         uuid_text(apns_id),
@@ -277,5 +279,6 @@ def _entry(app: str, cursor: int, number: int, token: bytes, apns_id: str, state
         accepted_at / 1000,
         settled_at / 1000,
         unique_id,
+        None if environment is None else Environment(environment),
     )
     return RecordedOutcome(cursor, token, outcome)

@@ -22,7 +22,7 @@ from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.flows import forget_flows, unused_flows
 from txapns.daemon.store.sqlite.schema import lenient
 from txapns.daemon.store.sqlite.tables import ID_BITS, QueueState, array
-from txapns.daemon.values import Entry, Outcome, State
+from txapns.daemon.values import Entry, Environment, Outcome, State
 
 __all__ = ["SQLiteOutcomeLog"]
 
@@ -31,7 +31,7 @@ _R = TypeVar("_R")
 _OUTCOMES = """
 SELECT
     queue_delivery.number, token, due, lower(hex(apns_id)), name, state, status, reason, timestamp, attempts,
-    accepted_at, settled_at, coalesce(unique_id, '')
+    accepted_at, settled_at, coalesce(unique_id, ''), environment
 FROM queue_delivery
 JOIN queue_app ON queue_app.id = queue_delivery.app
 JOIN queue_message ON queue_message.number = queue_delivery.message
@@ -93,7 +93,7 @@ WHERE number IN (SELECT value FROM json_each(?)) GROUP BY app
 _FLOWS = "SELECT DISTINCT flow FROM queue_delivery WHERE number IN (SELECT value FROM json_each(?))"
 
 _RETRY = """
-UPDATE queue_delivery SET state = 0, due = ?, attempts = 0, settled_at = NULL, not_before = NULL
+UPDATE queue_delivery SET state = 0, due = ?, attempts = 0, settled_at = NULL, not_before = NULL, environment = NULL
 WHERE number IN (SELECT value FROM json_each(?))
 """
 
@@ -353,7 +353,7 @@ def _entries(connection: sqlite3.Connection, statement: str, arguments: Sequence
 
 def _entry(row: tuple[Any, ...], lead: int = 0) -> Entry:
     number, token, due, apns_id, app, state, status, reason, timestamp, attempts, accepted_at, *last = row
-    settled_at, unique_id = last
+    settled_at, unique_id, environment = last
     outcome = Outcome(
         number,
         uuid_text(apns_id),
@@ -366,5 +366,6 @@ def _entry(row: tuple[Any, ...], lead: int = 0) -> Entry:
         accepted_at / 1000,
         None if settled_at is None else settled_at / 1000,
         unique_id,
+        None if environment is None else Environment(environment),
     )
     return Entry(token, (due + lead) / 1000, outcome)

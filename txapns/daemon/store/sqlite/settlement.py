@@ -56,14 +56,15 @@ _SETTLE = """
 UPDATE queue_delivery SET
     state = chosen.state, status = chosen.status, reason = chosen.reason, timestamp = chosen.timestamp,
     settled_at = chosen.settled_at, due = coalesce(chosen.due, queue_delivery.due),
-    attempts = queue_delivery.attempts + chosen.attempts, unique_id = chosen.unique_id
+    attempts = queue_delivery.attempts + chosen.attempts, unique_id = chosen.unique_id,
+    environment = chosen.environment
 FROM (
     SELECT
         json_extract(value, '$[0]') AS number, json_extract(value, '$[1]') AS state,
         json_extract(value, '$[2]') AS status, json_extract(value, '$[3]') AS reason,
         json_extract(value, '$[4]') AS timestamp, json_extract(value, '$[5]') AS settled_at,
         json_extract(value, '$[6]') AS due, json_extract(value, '$[7]') AS attempts,
-        json_extract(value, '$[8]') AS unique_id
+        json_extract(value, '$[8]') AS unique_id, json_extract(value, '$[9]') AS environment
     FROM json_each(?)
 ) AS chosen
 WHERE queue_delivery.number = chosen.number AND queue_delivery.state = 0

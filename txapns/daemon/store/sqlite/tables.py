@@ -124,6 +124,7 @@ CREATE INDEX queue_delivery_id ON queue_delivery (number >> {ID_BITS}, apns_id, 
 CREATE INDEX queue_delivery_failed_at ON queue_delivery (app, settled_at) WHERE state > 1 AND state < 5;
 CREATE INDEX queue_delivery_failed_token ON queue_delivery (app, token) WHERE state > 1 AND state < 5
 """,
+        "ALTER TABLE queue_delivery ADD COLUMN environment INTEGER",
     ),
 )
 
