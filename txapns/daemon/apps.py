@@ -223,7 +223,11 @@ class _Found:
 
 @implementer(IApps)
 class Apps:
-    """The apps, at most about a second old."""
+    """
+    The apps, at most about a second old.
+
+    :ivar clock: the reactor, or a ``Clock``.
+    """
 
     def __init__(
         self,
@@ -234,7 +238,7 @@ class Apps:
         worker: Callable[[str], IWorker],
     ) -> None:
         self.revision = 0
-        self._clock = clock
+        self.clock = clock
         self._wall = wall_clock(clock)
         self._configuration = configuration
         self._store = store
@@ -414,7 +418,7 @@ class Apps:
         for name, section in configuration.apps.items():
             make = partial(section_app, name, section, configuration)
             known[name] = self._renewed(before.apps.get(name), (section, defaults, *_stamps(section)), None, make)
-        if before.is_current(configuration, number, master_key, self._clock.seconds()):
+        if before.is_current(configuration, number, master_key, self.clock.seconds()):
             return attrs.evolve(before, apps={**before.apps, **_with_pauses(known, before.pauses)})
         for row in table.rows():
             if row.name not in configuration.apps:
@@ -427,7 +431,7 @@ class Apps:
         self, before: _Known | None, origin: object, master_key: Stamp | None, make: Callable[[datetime], App]
     ) -> _Known:
         """Make an app if it has changed or could not be made before. What goes wrong with it affects no other app."""
-        now = self._clock.seconds()
+        now = self.clock.seconds()
         if before is not None and before.origin == origin and before.is_current(master_key, now):
             return before
         try:

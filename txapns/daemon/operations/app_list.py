@@ -20,7 +20,7 @@ from twisted.internet.interfaces import IReactorTime
 from txapns.daemon.operations.activity import Activity
 from txapns.daemon.operations.cells import Cell, Kind, duration, expiry, latency, left, number, per_second, urgent
 from txapns.daemon.operations.health import IDLE, AppOverview
-from txapns.daemon.operations.slices import in_slices
+from txapns.daemon.slices import in_slices
 from txapns.gateway import Gateway
 
 __all__ = ["COLUMNS", "CREDENTIAL", "PAGE", "AppDigest", "Found", "Query", "app_row", "digest_of"]

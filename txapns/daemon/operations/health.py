@@ -25,9 +25,9 @@ from txapns.daemon.apps import expiry
 from txapns.daemon.errors import RequestRefused, Unavailable
 from txapns.daemon.interfaces import IApps
 from txapns.daemon.operations.nodes import node_concerns
-from txapns.daemon.operations.slices import in_slices
 from txapns.daemon.sending.context import AppState
 from txapns.daemon.sending.webhook import Webhook, WebhookState
+from txapns.daemon.slices import in_slices
 from txapns.daemon.store.cluster import NodeStatus
 from txapns.daemon.store.store import IStore
 from txapns.daemon.values import App, Depth

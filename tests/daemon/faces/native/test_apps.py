@@ -13,8 +13,9 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 import txapns.daemon.apps
+import txapns.daemon.faces.native.apps
 import txapns.daemon.secrets.submitted
-from tests.daemon.fakes import Connection, Keys, Response, Waiting
+from tests.daemon.fakes import Connection, Keys, Response, Waiting, key_of
 from tests.daemon.world import world_of
 from txapns._network.clocks import wall_clock
 from txapns._serving.http import HTTPServer
@@ -107,6 +108,20 @@ class ListTests(ProvisioningCase):
         assert expires is not None
         self.assertEqual(old["expires"], expires.timestamp())
         self.assertNotIn(b"PRIVATE", response.body)
+
+    def test_slices(self) -> None:
+        """Many apps are listed over several turns of the reactor; what is removed meanwhile is left out."""
+        for name in ("chess", "draughts", "go"):
+            self.put(name)
+        self.patch(txapns.daemon.faces.native.apps, "_SLICE", 1)
+        listing = self.connect(self.keys)
+        listing.write(
+            f"GET /v1/apps HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {key_of('operator')}\r\n\r\n".encode()
+        )
+        self.assertEqual(listing.read(), [])
+        self.patch(txapns.daemon.faces.native.apps, "_SLICE", 1_000)
+        self.assertEqual(self.ask("DELETE", "/go").status, 204)
+        self.assertEqual([each["name"] for each in listing.answer().json["apps"]], ["chess", "draughts", "old"])
 
     def test_two_sides(self) -> None:
         """An app may have two sides, with one credential or two, and either may be replaced."""

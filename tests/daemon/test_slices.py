@@ -1,4 +1,4 @@
-"""Tests for :mod:`txapns.daemon.operations.slices`."""
+"""Tests for :mod:`txapns.daemon.slices`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from txapns.daemon.operations.slices import in_slices
+from txapns.daemon.slices import in_slices
 
 __all__ = ["SlicesTests"]
 
