@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon.fakes import InlineWorker
+from tests.daemon.store.sqlite.crowded import RecordingConnection, check
 from txapns.daemon.apps import Apps
 from txapns.daemon.config.configuration import Configuration
 from txapns.daemon.keys import Keys
@@ -43,13 +44,15 @@ class World:
         self.clock = Clock()
         self.clock.rightNow = time.time()  # certificates are made for the present
         self.configure(text)
-        self.store = SQLiteStore(Database(self.configuration.database.path, self.clock, lambda name: InlineWorker()))
-        self.database = self.store.database
+        path = self.configuration.database.path
+        self.database = Database(path, self.clock, lambda name: InlineWorker(), factory=RecordingConnection)
+        self.store = SQLiteStore(self.database)
         self.result(self.store.start())
 
     def close(self) -> None:
         """Close the database."""
         self.result(self.database.stop())
+        check()
 
     def configure(self, text: str) -> None:
         """Replace the configuration."""

@@ -182,8 +182,12 @@ class IOutcomeLog(Interface):
     def seen(app: str) -> Deferred[bool]:
         """Tell whether anything was ever accepted for an app."""
 
-    def listed(app: str | None, state: State, limit: int, after: int = 0) -> Deferred[list[Entry]]:
-        """List notifications in the order of their acceptance, after the number of the last one listed before."""
+    def listed(app: str, state: State, limit: int, after: int = 0) -> Deferred[list[Entry]]:
+        """
+        List notifications of an app in the order of their acceptance.
+
+        :param after: the number of the last one listed before.
+        """
 
     def failures(app: str, limit: int) -> Deferred[list[Entry]]:
         """List the notifications of an app that were rejected, expired or given up last, the latest first."""
@@ -204,11 +208,11 @@ class IOutcomeLog(Interface):
         Of all apps together, at most :data:`~txapns.daemon.store.queue.MOST_COUNTED` are counted.
         """
 
-    def retry(app: str | None, limit: int) -> Deferred[int]:
-        """Put dead letters back into the queue, those accepted first, due now and with no attempts counted."""
+    def retry(app: str, limit: int) -> Deferred[int]:
+        """Put an app's dead letters back into the queue, those accepted first, due now and with no attempts counted."""
 
-    def purge(app: str | None, state: State, limit: int) -> Deferred[int]:
-        """Delete notifications, those accepted first, including waiting ones that are not under way."""
+    def purge(app: str, state: State, limit: int) -> Deferred[int]:
+        """Delete an app's notifications, those accepted first, including waiting ones that are not under way."""
 
     def prune(before: float, limit: int = 1000) -> Deferred[int]:
         """

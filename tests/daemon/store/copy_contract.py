@@ -323,7 +323,9 @@ def seen(world: Any) -> dict[str, Any]:
     do(world.store.apps.start())
     do(world.store.keys.start())
     [receipt] = do(world.queue.accept([message(world, 2)], _REQUEST))
-    listed = [entry for state in State for entry in do(world.outcome_log.listed(None, state, 100))]
+    listed = [
+        entry for state in State for app in ("chess", "news") for entry in do(world.outcome_log.listed(app, state, 100))
+    ]
     return {
         "receipt": (list(receipt.numbers), receipt.apns_ids, receipt.earlier),
         "outcomes": [entry.outcome for entry in listed],

@@ -90,7 +90,7 @@ class LanesContract(StoreContract):
             leased = [each for _ in range(2) for each in self.lease()]
             self.settle(leased, state)
             if state is State.DEAD:
-                self.case.assertEqual(self.ask("retry", None, 10), 4)
+                self.case.assertEqual(self.ask("retry", "chess", 10), 4)
             self.world.restart()
         self.put(Lane.BULK, 50, "shop")
         found = [set(self.take(4)) for _ in range(2)]
@@ -133,7 +133,7 @@ class LanesContract(StoreContract):
         self.case.assertEqual(self.world.flows(), {"dead", "leased"})
         self.settle(leased, State.WAITING, 0, "", None, self.now)
         self.prune()
-        self.case.assertEqual(self.ask("retry", None, 10), 1)
+        self.case.assertEqual(self.ask("retry", "chess", 10), 1)
         self.prune()
         self.put(Lane.NORMAL)
         self.case.assertEqual([set(self.take()) for _ in range(3)][::2], [urgent, bulk])

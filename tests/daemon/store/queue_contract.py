@@ -115,7 +115,7 @@ class QueueContract(StoreContract):
         """A request repeated after its notifications were deleted gets its old numbers, even after a restart."""
         key = Idempotency("caller", "key", b"digest")
         [first] = self.do("accept", [message(self.world, 3)], key)
-        self.ask("purge", None, State.WAITING, 10)
+        self.ask("purge", "chess", State.WAITING, 10)
         self.world.restart()
         [other] = self.do("accept", [message(self.world, 3)])
         self.case.assertFalse({*first.numbers} & {*other.numbers})
@@ -217,9 +217,9 @@ class QueueContract(StoreContract):
             self.world.clock.advance(5.1)
             [again] = self.lease()
             self.case.assertEqual((again.apns_id, again.attempts), (ids[0], 1))
-            self.ask("purge", None, State.WAITING, 100)
+            self.ask("purge", "chess", State.WAITING, 100)
             self.world.clock.advance(100)
-            self.ask("purge", None, State.WAITING, 100)
+            self.ask("purge", "chess", State.WAITING, 100)
 
     def test_since(self) -> None:
         """It is known how long ago a notification was accepted, however the clock was set since."""
@@ -243,7 +243,7 @@ class QueueContract(StoreContract):
             self.world.clock.advance(LONGEST + 0.1)
             self.case.assertEqual({each.apns_id for each in self.lease(seconds=0)}, set(ids))
             self.world.clock.advance(100)
-            self.ask("purge", None, State.WAITING, 100)
+            self.ask("purge", "chess", State.WAITING, 100)
 
     def test_numbers_are_new(self) -> None:
         """The number of a deleted notification is not used again, even after a restart."""
@@ -251,7 +251,7 @@ class QueueContract(StoreContract):
         for _ in range(3):
             [receipt] = self.do("accept", [message(self.world, 2)])
             numbers += receipt.numbers
-            self.ask("purge", None, State.WAITING, 10)
+            self.ask("purge", "chess", State.WAITING, 10)
             self.world.restart()
         self.case.assertEqual(len(set(numbers)), 6)
 
@@ -366,7 +366,7 @@ class QueueContract(StoreContract):
             self.world.queue.settle([]),
             self.world.outcome_log.latest(first),
             self.world.outcome_log.outcomes([1]),
-            self.world.outcome_log.retry(None, 1),
+            self.world.outcome_log.retry("chess", 1),
             self.world.outcome_log.prune(0.0),
         ]
         for each in refused:

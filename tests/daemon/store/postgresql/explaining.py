@@ -1,29 +1,18 @@
-"""
-How statements are executed: which plan PostgreSQL chooses for them, and how much they touch.
-
-The connections of :class:`RecordingSettings` explain each statement of a store just before they execute it. What is
-explained is the plan that is made for any values of the parameters, as the store's connections have it.
-"""
+"""How statements are executed: which plan PostgreSQL chooses for them, and how much they touch."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 import psycopg
 from psycopg._queries import PostgresQuery
 from psycopg.adapt import Transformer
-from psycopg.pq import TransactionStatus
 from psycopg.sql import SQL, Composable, Literal
 
-from txapns.daemon.store.postgresql.settings import Settings
-
-__all__ = ["Explained", "RecordingSettings"]
-
-_STATEMENT = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\b")
+__all__ = ["Explained", "explain"]
 
 
 @attrs.frozen
@@ -63,31 +52,12 @@ class Explained:
         return {str(node["Relation Name"]) for node in self.nodes if node["Node Type"] == "Seq Scan"}
 
 
-@attrs.frozen
-class RecordingSettings(Settings):
+def explain(connection: psycopg.Connection[Any], statement: str, parameters: Any) -> Explained:
     """
-    Settings whose connections explain what they execute.
+    Execute and explain a statement, as the connection plans one that is prepared.
 
-    :ivar found: called with each statement.
+    :param connection: in a transaction, and with no prepared statements of others.
     """
-
-    found: Callable[[Explained], None] = attrs.field(kw_only=True)
-
-    def connect(self, **more: Any) -> psycopg.Connection[Any]:
-        """Connect, in a thread."""
-        found = self.found
-
-        class RecordingCursor(psycopg.Cursor[Any]):
-            def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
-                if isinstance(query, str) and _STATEMENT.match(query):
-                    found(_explain(self.connection, query, params))
-                return super().execute(query, params, **options)
-
-        return super().connect(cursor_factory=RecordingCursor, **more)
-
-
-def _explain(connection: psycopg.Connection[Any], statement: str, parameters: Any) -> Explained:
-    """Explain a statement, and undo what it did."""
     query = PostgresQuery(Transformer(connection))
     query.convert(statement, parameters)
     cursor = psycopg.Cursor(connection)
@@ -99,17 +69,12 @@ def _explain(connection: psycopg.Connection[Any], statement: str, parameters: An
         [values] = cursor.execute("SELECT " + ", ".join(["%s::text"] * len(given)), given).fetchall()
         texts = [_type(cursor, oid) for oid in query.types]
         types = f"({', '.join(texts)})"
-    undone = connection.info.transaction_status is TransactionStatus.INTRANS or not connection.autocommit
-    if undone:
-        cursor.execute("SAVEPOINT explained")
+    cursor.execute("DEALLOCATE ALL")
     cursor.execute(f"PREPARE explained{types} AS ".encode() + query.query)
-    explain: Composable = SQL("EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) EXECUTE explained")
+    explaining: Composable = SQL("EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) EXECUTE explained")
     if values:
-        explain = SQL("{}({})").format(explain, SQL(", ").join(map(Literal, values)))
-    [(found,)] = psycopg.ClientCursor(connection).execute(explain).fetchall()
-    if undone:
-        cursor.execute("ROLLBACK TO explained")
-    cursor.execute("DEALLOCATE explained")
+        explaining = SQL("{}({})").format(explaining, SQL(", ").join(map(Literal, values)))
+    [(found,)] = psycopg.ClientCursor(connection).execute(explaining).fetchall()
     plans = json.loads(found) if isinstance(found, str) else found
     return Explained(statement, _nodes(plans[0]["Plan"]))
 

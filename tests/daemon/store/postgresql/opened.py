@@ -17,9 +17,9 @@ from zope.interface import implementer
 
 from tests.daemon.fakes import InlineWorker
 from tests.daemon.store.contract import result
+from tests.daemon.store.postgresql.crowded import RecordingSettings, check
 from tests.postgresql import execute, schema
 from txapns.daemon.store.postgresql.database import Database
-from txapns.daemon.store.postgresql.settings import Settings
 from txapns.daemon.store.workers import IWorker
 
 __all__ = ["OpenedDatabase", "ThreadWorkers", "until"]
@@ -42,9 +42,10 @@ class OpenedDatabase:
         self.place = schema(case)
         self.clock = Clock()
         self.clock.rightNow = time.time()  # certificates are made for the present
-        self.settings = Settings(self.place.url, schema=self.place.name)
+        self.settings = RecordingSettings(self.place.url, schema=self.place.name)
         self.database = Database(self.settings, self.clock, lambda name: InlineWorker(), **options)
         self.result(self.database.start())
+        case.addCleanup(check)
         case.addCleanup(lambda: self.result(self.database.stop()))
 
     def result(self, deferred: Deferred[T]) -> T:

@@ -52,7 +52,7 @@ class PruningTests(SynchronousTestCase):
         self.do("settle", [Settlement(dead, State.DEAD)])
         self.prune(20.0)
         self.assertEqual(self.messages(), [waiting, dead, young])
-        self.assertEqual(result(self.world.clock, self.world.outcome_log.retry(None, 10)), 1)
+        self.assertEqual(result(self.world.clock, self.world.outcome_log.retry("chess", 10)), 1)
         leased = self.do("lease", "chess", 10, self.world.clock.seconds() + 60)
         self.assertEqual([each.number for each in leased], [waiting, dead])
 

@@ -84,7 +84,7 @@ class TwoNodesTests(TwoNodes):
         numbers = self.accept(2)
         self.lease(self.first)
         self.do(self.second, "settle", [Settlement(numbers[0], State.DEAD)])
-        result(self.first.clock, self.second.outcome_log.retry(None, 10))
+        result(self.first.clock, self.second.outcome_log.retry("chess", 10))
         self.assertEqual(self.numbers(self.second), numbers[:1])
 
     def test_renewed_elsewhere(self) -> None:

@@ -1,4 +1,8 @@
-"""A store in a schema of its own, whose clock and workers the test runs."""
+"""
+A store in a schema of its own, whose clock and workers the test runs.
+
+When it is closed, its statements are tried where much is kept; see :mod:`tests.daemon.store.postgresql.crowded`.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ import psycopg
 
 from tests.daemon.fakes import DatedClock, InlineWorker
 from tests.daemon.store.contract import LONGEST, START, result
+from tests.daemon.store.postgresql.crowded import RecordingSettings, check
 from tests.postgresql import Schema, execute
 from txapns.daemon.store.postgresql.cluster_time import ClusterTime
 from txapns.daemon.store.postgresql.database import Database
@@ -51,7 +56,7 @@ class PostgreSQLWorld:
 
     def settings(self) -> Settings:
         """How to connect."""
-        return Settings(self.place.url, schema=self.place.name)
+        return RecordingSettings(self.place.url, schema=self.place.name)
 
     def start(self) -> None:
         """Open it."""
@@ -82,6 +87,7 @@ class PostgreSQLWorld:
         result(self.clock, self.feed.stop())
         result(self.clock, self.queue.stop())
         result(self.clock, self.database.stop())
+        check()
 
     def restart(self) -> None:
         """Close it, and open it again."""

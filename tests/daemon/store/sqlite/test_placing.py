@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 
-import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.daemon.store.contract import START, message, result
 from tests.daemon.store.schedule_contract import ScheduleContract
 from tests.daemon.store.sqlite.world import SQLiteWorld
 from txapns.daemon.store.sqlite import placing
 from txapns.daemon.values import State
 
-__all__ = ["ClockSetTests", "PlanTests", "SQLiteScheduleTests"]
+__all__ = ["ClockSetTests", "SQLiteScheduleTests"]
 
 
 class SQLiteScheduleTests(ScheduleContract, SynchronousTestCase):
@@ -83,32 +80,3 @@ class ClockSetTests(ScheduleContract, SynchronousTestCase):
         self.assertEqual(self.leased(), [ids[0], ids[2]])
         self.settle([first, second, third], State.ACCEPTED, 200)
         self.assertEqual(self.lease(), [])
-
-
-class PlanTests(SynchronousTestCase):
-    """The plans of the statements."""
-
-    def test_index(self) -> None:
-        """They read the index of what waits for a date, and what has none is not in it."""
-        world = SQLiteWorld(Path(self.mktemp()))
-        self.addCleanup(world.stop)
-        sent = message(world, 5_000)
-        result(world.clock, world.queue.accept([sent, msgspec.structs.replace(sent, not_before=START + 100.0)]))
-        result(world.clock, world.queue.accept([message(world, 5_000)]))
-        seen: list[str] = []
-
-        def explain(connection: sqlite3.Connection) -> list[str]:
-            connection.set_trace_callback(seen.append)
-            placing.place(connection, (0, 0), 10**12, [])
-            placing.place_these(connection, [5_001], 0)
-            connection.set_trace_callback(None)
-            explained = [f"EXPLAIN QUERY PLAN {each}" for each in seen]
-            return [row[3] for each in explained for row in connection.execute(each, [None] * each.count("?"))]
-
-        steps = result(world.clock, world.database.write(explain))
-        self.assertNotIn("SCAN queue_delivery", steps)
-        self.assertEqual(sum("INDEX queue_delivery_not_before" in each for each in steps), 2)
-        counted = "SELECT count(*) FROM queue_delivery INDEXED BY queue_delivery_not_before WHERE {}"
-        dated = "state = 0 AND attempts = 0 AND not_before IS NOT NULL"
-        rows = result(world.clock, world.database.read(lambda each: each.execute(counted.format(dated)).fetchall()))
-        self.assertEqual(rows, [(5_000,)])

@@ -1,8 +1,7 @@
-"""Tests for :mod:`txapns.daemon.store.sqlite.queue` beside its contract, and of the plans of all statements."""
+"""Tests for :mod:`txapns.daemon.store.sqlite.queue` beside its contract."""
 
 from __future__ import annotations
 
-import re
 import sqlite3
 import tempfile
 import uuid
@@ -20,15 +19,14 @@ from tests.daemon.store.lanes_machine import LanesMachine
 from tests.daemon.store.queue_contract import QueueContract
 from tests.daemon.store.queue_machine import QueueMachine
 from tests.daemon.store.sqlite.world import SQLiteWorld
-from txapns.daemon.store.queue import SCANNED
-from txapns.daemon.values import Idempotency, Lane, Message, Settlement, State
+from txapns.daemon.values import Lane, Message, Settlement, State
 
 __all__ = [
+    "CostTests",
     "DamagedTests",
     "LanesModelTests",
     "ModelTests",
     "NumberTests",
-    "PlanTests",
     "SQLiteLanesMachine",
     "SQLiteLanesTests",
     "SQLiteQueueMachine",
@@ -144,90 +142,13 @@ class DamagedTests(WorldCase):
         self.harm("queue_delivery", "settled_at", "'today'", numbers[0])
         self.harm("queue_delivery", "state", "9", numbers[1])
         self.harm("queue_delivery", "reason", "CAST(x'ff' AS TEXT)", numbers[2])
-        found = self.ask("listed", None, State.DEAD, 10)
+        found = self.ask("listed", "chess", State.DEAD, 10)
         self.assertEqual([entry.outcome.number for entry in found], numbers[2:])
         self.assertEqual([each.number for each in self.ask("outcomes", numbers)], numbers[2:])
 
 
-class PlanTests(WorldCase):
-    """The plans of the statements."""
-
-    def test_every_query_has_an_index(self) -> None:
-        """No statement of the store reads a whole table."""
-        seen: list[str] = []
-        for way in (self.world.database.between, self.world.database.read):
-            result(self.world.clock, way(lambda connection: connection.set_trace_callback(seen.append)))
-        self.live()
-        for way in (self.world.database.between, self.world.database.read):
-            result(self.world.clock, way(lambda connection: connection.set_trace_callback(None)))
-        asked = {sql for sql in seen if re.match(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)", sql)}
-        self.assertGreater(len(asked), 25)
-
-        def plan(connection: sqlite3.Connection) -> list[tuple[str, str]]:
-            # Before 3.11, Python shows statements without the values of the parameters.
-            explained = [(sql, f"EXPLAIN QUERY PLAN {sql}", [None] * sql.count("?")) for sql in asked]
-            return [(row[3], sql) for sql, explain, values in explained for row in connection.execute(explain, values)]
-
-        for step, sql in result(self.world.clock, self.world.database.read(plan)):
-            # These are read from their beginning or end, and not for long.
-            if "ORDER BY cursor LIMIT" not in sql and f"LIMIT {SCANNED}" not in sql:
-                self.assertNotRegex(
-                    step,
-                    r"SCAN (queue_delivery|queue_message|queue_key|feedback_token|outcome_entry|entry)(?! USING)",
-                    sql,
-                )
-
-    def test_dead_letters(self) -> None:
-        """Dead letters are counted from an index of them alone."""
-        look = "EXPLAIN QUERY PLAN SELECT app FROM queue_delivery WHERE state = 4 LIMIT 100000"
-        [row] = result(self.world.clock, self.world.database.read(lambda found: found.execute(look).fetchall()))
-        self.assertIn("SEARCH queue_delivery USING COVERING INDEX queue_delivery_dead", row[3])
-
-    def live(self) -> None:
-        """Use every method."""
-        self.do("start")
-        feed = self.world.feed
-        feed.keep(["chess"])
-        accepted = message(self.world, 6)
-        [receipt] = self.do("accept", [accepted], Idempotency("caller/chess", "key", b"digest"))
-        self.do("accept", [accepted], Idempotency("caller/chess", "key", b"digest"))
-        leased = self.do("lease", "chess", 6, START + 60)
-        numbers = [each.number for each in leased]
-        settlements = [
-            Settlement(numbers[0], State.ACCEPTED, 200),
-            Settlement(numbers[1], State.REJECTED, 410, "Unregistered"),
-            Settlement(numbers[2], State.DEAD, 503, "Shutdown"),
-            Settlement(numbers[3], State.WAITING, 503, "Shutdown", due=START),
-        ]
-        self.do("settle", settlements)
-        self.do("release", numbers[4:5])
-        self.do("depths")
-        self.do("next_due", "chess")
-        self.do("due_apps")
-        self.do("lease", "chess", 1, START + 60)
-        self.ask("outcomes", receipt.numbers)
-        for apps in (None, [], ["chess", "news"]):
-            self.ask("latest", accepted.apns_ids[0], apps)
-        self.ask("failures", "chess", 10)
-        self.ask("of_device", "chess", b"1", 10)
-        self.ask("seen", "chess")
-        self.ask("dead_letters")
-        for app in (None, "chess"):
-            for state in (State.DEAD, State.WAITING, State.REJECTED, State.EXPIRED):
-                self.ask("listed", app, state, 10)
-            result(self.world.clock, self.world.log.after(app, 0, 10))
-            result(self.world.clock, self.world.log.take(app, "reader", 10))
-            result(self.world.clock, self.world.log.behind(app, "reader", 10))
-            result(self.world.clock, self.world.log.confirm(app, "reader", 1))
-        result(self.world.clock, self.world.log.known("chess", [b"token"]))
-        self.ask("retry", "chess", 10)
-        self.ask("purge", None, State.REJECTED, 10)
-        self.ask("prune", START + 100)
-        for apps in (None, ["chess"]):
-            result(self.world.clock, feed.take(apps, "reader", 10))
-            result(self.world.clock, feed.behind(apps, "reader"))
-        for each in (feed.after("chess", 0, 10), feed.confirm("reader", {"chess": 1}), feed.prune(START + 100, 10)):
-            result(self.world.clock, each)
+class CostTests(WorldCase):
+    """What statements cost, whatever waits or has the same id."""
 
     def test_urgent_beside_thousands(self) -> None:
         """To lease what is urgent takes as many steps whether one other or thousands wait, in however many flows."""

@@ -15,7 +15,7 @@ from tests.daemon.store.superseding_contract import SupersedingContract
 from txapns.daemon.store.sqlite import superseding
 from txapns.daemon.values import Settlement, State
 
-__all__ = ["PlanTests", "SQLiteSupersedingTests"]
+__all__ = ["CostTests", "SQLiteSupersedingTests"]
 
 
 class SQLiteSupersedingTests(SupersedingContract, SynchronousTestCase):
@@ -26,12 +26,12 @@ class SQLiteSupersedingTests(SupersedingContract, SynchronousTestCase):
         return SQLiteWorld(Path(self.mktemp()))
 
 
-class PlanTests(SynchronousTestCase):
-    """The plans of the statements, and what they cost."""
+class CostTests(SynchronousTestCase):
+    """What the statements cost."""
 
     def setUp(self) -> None:
         """Fill a queue: half of it has a collapse id, and there are dead letters."""
-        self.world = SQLiteWorld(Path(self.mktemp()))
+        self.world = SQLiteWorld(Path(self.mktemp()), factory=sqlite3.Connection)
         self.addCleanup(lambda: self.world.stop())
         self.sent = message(self.world, 5_000)
         self.accept(message(self.world, 5))
@@ -45,31 +45,6 @@ class PlanTests(SynchronousTestCase):
         """Accept a message with a collapse id."""
         each = msgspec.structs.replace(sent, collapse_id="score")  # type: ignore[misc]
         result(self.world.clock, self.world.queue.accept([each]))
-
-    def traced(self) -> list[str]:
-        """Accept the same again; returns the statements."""
-        seen: list[str] = []
-        between = self.world.database.between
-        result(self.world.clock, between(lambda connection: connection.set_trace_callback(seen.append)))
-        self.accept(self.sent)
-        result(self.world.clock, between(lambda connection: connection.set_trace_callback(None)))
-        return seen
-
-    def test_index(self) -> None:
-        """What is superseded is found in the indexes, of each device by one look."""
-        asked = [each for each in self.traced() if "AS old" in each or "superseded = 1" in each]
-        self.assertEqual(len(asked), 3)
-
-        def explain(connection: sqlite3.Connection) -> list[str]:
-            explained = [(f"EXPLAIN QUERY PLAN {each}", [None] * each.count("?")) for each in asked]
-            return [row[3] for each, values in explained for row in connection.execute(each, values)]
-
-        steps = result(self.world.clock, self.world.database.read(explain))
-        looks = [step for step in steps if "old" in step]
-        self.assertEqual(len(looks), 2)
-        for step in looks:
-            self.assertRegex(step, r"USING (COVERING )?INDEX queue_delivery_collapse(_dead)? \(app=\? AND collapse=\?")
-        self.assertEqual([step for step in steps if step.startswith(("SCAN old", "SCAN queue_delivery"))], [])
 
     def test_same_device(self) -> None:
         """The same device thousands of times costs no more than as many devices."""

@@ -1,11 +1,17 @@
-"""A store in a file whose clock and workers the test runs."""
+"""
+A store in a file whose clock and workers the test runs.
+
+When it is closed, its statements are tried where much is kept; see :mod:`tests.daemon.store.sqlite.crowded`.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from tests.daemon.fakes import DatedClock, InlineWorker
 from tests.daemon.store.contract import LONGEST, START, result
+from tests.daemon.store.sqlite.crowded import RecordingConnection, check
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.store import SQLiteStore
 
@@ -15,8 +21,8 @@ __all__ = ["SQLiteWorld"]
 class SQLiteWorld:
     """A store in a file, without threads."""
 
-    def __init__(self, path: Path, **options: float) -> None:
-        self.options = options
+    def __init__(self, path: Path, **options: Any) -> None:
+        self.options = {"factory": RecordingConnection, **options}
         self.clock = DatedClock(START)
         self.path = path
         self.start()
@@ -32,6 +38,7 @@ class SQLiteWorld:
     def stop(self) -> None:
         """Close it."""
         result(self.clock, self.database.stop())
+        check()
 
     def restart(self) -> None:
         """Close it, and open it again."""

@@ -19,6 +19,7 @@ Once a second each node looks at the head, and tells its listeners what other no
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -59,6 +60,7 @@ CREATE TABLE feedback_reader (
     PRIMARY KEY (reader, app)
 );
 """,
+        "CREATE INDEX feedback_token_noted_at ON feedback_token (noted_at)",
     ),
 )
 
@@ -74,15 +76,18 @@ FROM feedback_token
 
 _READ = _ROWS + "WHERE cursor > %s ORDER BY cursor LIMIT %s"
 
-_READ_APP = _ROWS + "WHERE app = %s AND cursor > %s ORDER BY cursor LIMIT %s"
+_READ_APP = _ROWS + "WHERE app = %s AND cursor > %s ORDER BY app, cursor LIMIT %s"
 
 _COUNT = "SELECT count(*) FROM (SELECT FROM feedback_token WHERE cursor > %s ORDER BY cursor LIMIT %s) AS entry"
 
-_COUNT_APP = (
-    "SELECT count(*) FROM (SELECT FROM feedback_token WHERE app = %s AND cursor > %s ORDER BY cursor LIMIT %s) AS entry"
-)
+_COUNT_APP = """
+SELECT count(*) FROM (
+    SELECT FROM feedback_token WHERE app = %s AND cursor > %s ORDER BY app, cursor LIMIT %s
+) AS entry
+"""
 
-_LOOK_UP = _ROWS + "WHERE app = %s AND token = ANY(%s) ORDER BY cursor"
+# Not in an order: the server would read all dead tokens in that.
+_LOOK_UP = _ROWS + "WHERE app = %s AND token = ANY(%s)"
 
 _CONFIRM = """
 INSERT INTO feedback_reader VALUES (%s, %s, %s)
@@ -100,8 +105,9 @@ ON CONFLICT (app, token, timestamp) DO NOTHING
 """
 
 _FORGET = """
-DELETE FROM feedback_token WHERE noted_at < %s
-AND cursor IN (SELECT cursor FROM feedback_token WHERE noted_at <= %s ORDER BY cursor LIMIT %s)
+DELETE FROM feedback_token WHERE cursor = ANY(ARRAY(
+    SELECT cursor FROM feedback_token WHERE noted_at < %s ORDER BY noted_at LIMIT %s
+))
 """
 
 # Statements are planned each time: a plan for any app would look for one with few entries among those of all others.
@@ -123,15 +129,14 @@ def note(connection: Connection, dead: Sequence[tuple[str, bytes, str, float]], 
     connection.execute(_NOTE, {"count": len(dead), "now": now, **values})
 
 
-def forget(connection: Connection, before: float, now: float, limit: int) -> None:
+def forget(connection: Connection, before: float, limit: int) -> None:
     """
     Forget dead tokens, in a transaction of the caller's.
 
     :param before: tokens noted before this date are forgotten.
-    :param now: the date. A row with a later date was noted while the clock was ahead; it does not hold up the others.
     :param limit: the maximum number, the oldest first.
     """
-    connection.execute(_FORGET, [before, now, limit])
+    connection.execute(_FORGET, [before, limit])
 
 
 @implementer(IFeedbackLog)
@@ -203,9 +208,12 @@ class PostgreSQLFeedbackLog(AppListeners):
     def known(self, app: str, tokens: Sequence[bytes]) -> Deferred[Mapping[bytes, FeedbackEntry]]:
         """See :meth:`IFeedbackLog.known`."""
         arguments = app, list(set(tokens))
-        return self._database.read(
-            lambda connection: {dead.token: dead for dead in _values(connection, _LOOK_UP, *arguments)}
-        )
+
+        def read(connection: Connection) -> dict[bytes, FeedbackEntry]:
+            found = _values(connection, _LOOK_UP, *arguments)
+            return {dead.token: dead for dead in sorted(found, key=attrgetter("cursor"))}
+
+        return self._database.read(read)
 
 
 def _read(connection: Connection, app: str | None, cursor: int, limit: int) -> list[FeedbackEntry]:

@@ -48,25 +48,32 @@ _THESE = _ENTRIES.format(
     f"{_WAITING} WHERE number = ANY(%(numbers)s) UNION ALL {_SETTLED} WHERE number = ANY(%(numbers)s)"
 )
 
-# One look into the indexes for each app in question; the notifications of other apps are not touched.
+# Left to itself, the server would look for the largest number, and read the tables backwards.
 _LATEST = """
+SELECT max(number) FROM (
+    SELECT number FROM (SELECT number FROM queue WHERE apns_id = %(id)s::uuid OFFSET 0) AS waiting
+    UNION ALL
+    SELECT number FROM (SELECT number FROM outcome WHERE apns_id = %(id)s::uuid OFFSET 0) AS settled
+) AS found
+"""
+
+# One look into the indexes for each app in question; the notifications of other apps are not touched.
+_LATEST_OF = """
 SELECT max(greatest(
     (SELECT max(number) FROM queue WHERE apns_id = %(id)s::uuid AND app = queue_app.id),
     (SELECT max(number) FROM outcome WHERE apns_id = %(id)s::uuid AND app = queue_app.id)
-)) FROM queue_app
+)) FROM queue_app WHERE name = ANY(%(apps)s)
 """
 
-_LATEST_OF = _LATEST + "WHERE name = ANY(%(apps)s)"
+_APP = "app = (SELECT id FROM queue_app WHERE name = %(app)s)"
 
-_APP = "(%(app)s::text IS NULL OR app = (SELECT id FROM queue_app WHERE name = %(app)s::text))"
-
-_PAGE = f"number > %(after)s AND {_APP} ORDER BY number LIMIT %(limit)s"
+_PAGE = f"number > %(after)s AND {_APP} ORDER BY app, number LIMIT %(limit)s"
 
 _LIST_WAITING = _ENTRIES.format(f"{_WAITING} WHERE {_PAGE}")
 
 _LIST_SETTLED = _ENTRIES.format(f"{_SETTLED} WHERE {{}} AND {_PAGE}")
 
-_FAILED = "app = (SELECT id FROM queue_app WHERE name = %(app)s) AND state > 1 AND state < 5"
+_FAILED = f"{_APP} AND state > 1 AND state < 5"
 
 _FAILURES = _ENTRIES.format(f"{_SETTLED} WHERE {_FAILED} ORDER BY settled_at DESC LIMIT %(limit)s")
 
@@ -76,20 +83,18 @@ SELECT number FROM outcome WHERE {_FAILED} AND token = %(token)s ORDER BY number
 
 _LATEST_NUMBERS = f"""
 SELECT number FROM (SELECT number, app, token FROM {{}} ORDER BY number DESC LIMIT {SCANNED}) AS latest
-WHERE app = (SELECT id FROM queue_app WHERE name = %(app)s) AND token = %(token)s ORDER BY number DESC LIMIT %(limit)s
+WHERE {_APP} AND token = %(token)s ORDER BY number DESC LIMIT %(limit)s
 """
 
 _LATEST_OF_DEVICE = _LATEST_NUMBERS.format("queue"), _LATEST_NUMBERS.format("outcome")
 
-_LOCK_APPS = """
-SELECT FROM queue_app WHERE %(app)s::text IS NULL OR name = %(app)s::text ORDER BY id FOR NO KEY UPDATE
-"""
+_LOCK_APP = "SELECT FROM queue_app WHERE name = %(app)s FOR NO KEY UPDATE"
 
 _PURGE_WAITING = f"""
 WITH chosen AS MATERIALIZED (
     SELECT number FROM queue
     WHERE {_APP} AND number NOT IN (SELECT unnest(numbers) FROM lease WHERE {_APP} AND NOT {ENDED})
-    ORDER BY number LIMIT %(limit)s
+    ORDER BY app, number LIMIT %(limit)s
 ),
 gone AS (DELETE FROM queue WHERE number = ANY(ARRAY(SELECT number FROM chosen)) RETURNING app, message),
 counted AS (
@@ -102,7 +107,7 @@ SELECT (SELECT name FROM queue_app WHERE id = app), count(*), array_agg(message)
 
 _PURGE_SETTLED = f"""
 WITH chosen AS MATERIALIZED (
-    SELECT number FROM outcome WHERE {{}} AND {_APP} ORDER BY number LIMIT %(limit)s
+    SELECT number FROM outcome WHERE {{}} AND {_APP} ORDER BY app, number LIMIT %(limit)s
 ),
 gone AS (DELETE FROM outcome WHERE number = ANY(ARRAY(SELECT number FROM chosen)) RETURNING app, message)
 SELECT (SELECT name FROM queue_app WHERE id = app), count(*), array_agg(message) FROM gone GROUP BY app
@@ -110,7 +115,7 @@ SELECT (SELECT name FROM queue_app WHERE id = app), count(*), array_agg(message)
 
 _RETRY = f"""
 WITH chosen AS MATERIALIZED (
-    SELECT number FROM outcome WHERE state > 1 AND state = 4 AND {_APP} ORDER BY number LIMIT %(limit)s
+    SELECT number FROM outcome WHERE state > 1 AND state = 4 AND {_APP} ORDER BY app, number LIMIT %(limit)s
 ),
 gone AS (DELETE FROM outcome WHERE number = ANY(ARRAY(SELECT number FROM chosen)) RETURNING *),
 stored AS (
@@ -131,8 +136,10 @@ SELECT (SELECT name FROM queue_app WHERE id = app), count(*) FROM gone GROUP BY 
 
 
 _DEAD_LETTERS = """
-SELECT name, count(*) FROM (SELECT app FROM outcome WHERE state = 4 LIMIT %s) AS dead
-JOIN queue_app ON queue_app.id = dead.app GROUP BY name
+SELECT name, count FROM (
+    SELECT app, count(*) AS count FROM (SELECT app FROM outcome WHERE state > 1 AND state = 4 LIMIT %s) AS dead
+    GROUP BY app
+) AS dead JOIN queue_app ON queue_app.id = dead.app
 """
 
 
@@ -181,7 +188,7 @@ class PostgreSQLOutcomeLog:
             lambda connection: connection.execute("SELECT FROM queue_app WHERE name = %s", [app]).fetchone() is not None
         )
 
-    def listed(self, app: str | None, state: State, limit: int, after: int = 0) -> Deferred[list[Entry]]:
+    def listed(self, app: str, state: State, limit: int, after: int = 0) -> Deferred[list[Entry]]:
         """See :meth:`IOutcomeLog.listed`."""
         statement = _LIST_WAITING if state is State.WAITING else _LIST_SETTLED.format(_of_state(state))
         values, lead = {"app": app, "limit": limit, "after": after}, self._lead()
@@ -216,7 +223,7 @@ class PostgreSQLOutcomeLog:
 
     # Changing.
 
-    def retry(self, app: str | None, limit: int) -> Deferred[int]:
+    def retry(self, app: str, limit: int) -> Deferred[int]:
         """See :meth:`IOutcomeLog.retry`."""
         values = {"app": app, "limit": limit, "due": self._state.time.now()}
 
@@ -229,7 +236,7 @@ class PostgreSQLOutcomeLog:
 
         return self._write(retry, retried)
 
-    def purge(self, app: str | None, state: State, limit: int) -> Deferred[int]:
+    def purge(self, app: str, state: State, limit: int) -> Deferred[int]:
         """See :meth:`IOutcomeLog.purge`."""
         waits = state is State.WAITING
         statement = _PURGE_WAITING if waits else _PURGE_SETTLED.format(_of_state(state))
@@ -237,7 +244,7 @@ class PostgreSQLOutcomeLog:
 
         def purge(connection: Connection) -> dict[str, int]:
             if waits:  # nobody leases meanwhile
-                connection.execute(_LOCK_APPS, values)
+                connection.execute(_LOCK_APP, values)
             rows = connection.execute(statement, {**values, "node": self._state.incarnation}).fetchall()
             forget_messages(connection, [message for _, _, messages in rows for message in messages])
             return {name: count for name, count, _ in rows}

@@ -74,7 +74,7 @@ def prune(connection: Connection, position: int, before: float, now: float, limi
     :returns: the new position, and how many messages or notifications were looked at; 0 at the end.
     """
     time = milliseconds(before)
-    feedback_log.forget(connection, before, now, limit)
+    feedback_log.forget(connection, before, limit)
     connection.execute(_FORGET_KEYS, [time, limit])
     connection.execute(_FOLD, {"nobody": NOBODY})
     count = connection.execute(_FORGET_OTHERS, [time, limit]).rowcount

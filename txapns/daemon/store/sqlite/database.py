@@ -53,6 +53,7 @@ class Database:
     :param patience: how many seconds to wait for another process that has the database locked.
     :param reserve: with fewer free bytes than this on the disk, only writes without a size are done, which leaves room
         for the outcomes of accepted notifications.
+    :param factory: the class of the connections.
 
     :ivar health: whether new data can be stored.
     """
@@ -65,13 +66,14 @@ class Database:
         capacity: int = CAPACITY,
         patience: float = 1.0,
         reserve: int = 16 * 2**20,
+        factory: type[sqlite3.Connection] = sqlite3.Connection,
     ) -> None:
         self.path = Path(path)
         self.clock = clock
         self._workers = workers or (lambda name: ThreadWorker(clock, name))
         self._patience = patience
         self.health = Health(self.path, reserve)
-        self._file = DatabaseFile(self.path)
+        self._file = DatabaseFile(self.path, factory)
         self._transactions = _Transactions(self._file, self.health, clock, patience)
         self._writes = GroupCommit(clock, self._transactions, capacity)
         self._reader: IWorker | None = None

@@ -41,6 +41,7 @@ CREATE TABLE feedback_reader (
     PRIMARY KEY (reader, app)
 ) WITHOUT ROWID
 """,
+        "CREATE INDEX feedback_token_noted_at ON feedback_token (noted_at)",
     ),
 )
 
@@ -86,18 +87,17 @@ def note(connection: sqlite3.Connection, dead: Sequence[tuple[str, bytes, str, f
     connection.execute(_NOTE, [blob, now, json.dumps(rows)])
 
 
-def forget(connection: sqlite3.Connection, before: float, now: float, limit: int) -> None:
+def forget(connection: sqlite3.Connection, before: float, limit: int) -> None:
     """
     Forget dead tokens, in a transaction of the caller's.
 
     :param before: tokens noted before this date are forgotten.
-    :param now: the date. A row with a later date was noted while the clock was ahead; it does not hold up the others.
     :param limit: the maximum number, the oldest first.
     """
     connection.execute(
-        "DELETE FROM feedback_token WHERE noted_at < ?"
-        " AND cursor IN (SELECT cursor FROM feedback_token WHERE noted_at <= ? ORDER BY cursor LIMIT ?)",
-        [before, now, limit],
+        "DELETE FROM feedback_token WHERE cursor IN"
+        " (SELECT cursor FROM feedback_token WHERE noted_at < ? ORDER BY noted_at LIMIT ?)",
+        [before, limit],
     )
 
 

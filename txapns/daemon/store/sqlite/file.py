@@ -73,14 +73,17 @@ class DatabaseFile:
     """
     The file, its mode and its locks.
 
+    :param factory: the class of its connections.
+
     :ivar writing: the connection for writing, while the file is open.
     """
 
     writing: sqlite3.Connection
     reading: sqlite3.Connection
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, factory: type[sqlite3.Connection] = sqlite3.Connection) -> None:
         self._path = path
+        self._factory = factory
         self._beside = Path(f"{path}-wal")
         self._locks: list[int] = []  # descriptors
         self._changed_at = self._length_beside = 0
@@ -232,7 +235,9 @@ class DatabaseFile:
                 )
 
     def _connect(self, patience: float) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=patience, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            self._path, timeout=patience, isolation_level=None, check_same_thread=False, factory=self._factory
+        )
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")

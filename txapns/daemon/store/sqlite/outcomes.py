@@ -59,11 +59,13 @@ _LATEST_OF = f"""
 SELECT (SELECT max(({_WITH_ID} AND app = wanted.app)) FROM wanted) AS found FROM part WHERE found IS NOT NULL LIMIT 1
 """  # noqa: S608 - likewise
 
-_LIST = """
-WHERE state = ? AND +queue_delivery.number > ? AND coalesce(name = ?, TRUE) ORDER BY +queue_delivery.number LIMIT ?
+_APP = "(SELECT id FROM queue_app WHERE name = ?)"
+
+_LIST = f"""
+{_OUTCOMES} WHERE state = ? AND app = {_APP} AND queue_delivery.number > ? ORDER BY queue_delivery.number LIMIT ?
 """
 
-_FAILED = "app = (SELECT id FROM queue_app WHERE name = ?) AND state > 1 AND state < 5"
+_FAILED = f"app = {_APP} AND state > 1 AND state < 5"
 
 _FAILURES = f"""
 WHERE queue_delivery.number IN (SELECT number FROM queue_delivery WHERE {_FAILED} ORDER BY settled_at DESC LIMIT ?)
@@ -73,17 +75,16 @@ _OF_DEVICE = f"""
 SELECT number FROM (SELECT number FROM queue_delivery WHERE {_FAILED} AND token = ? ORDER BY number DESC LIMIT ?)
 UNION
 SELECT number FROM (SELECT number, app, token FROM queue_delivery ORDER BY number DESC LIMIT {SCANNED})
-WHERE app = (SELECT id FROM queue_app WHERE name = ?) AND token = ?
+WHERE app = {_APP} AND token = ?
 ORDER BY number DESC LIMIT ?
 """  # noqa: S608 - no values but a number of our own
 
-_CHOOSE = """
+_CHOOSE = f"""
 SELECT json_group_array(number) FROM (
-    SELECT number FROM queue_delivery JOIN queue_app ON queue_app.id = queue_delivery.app
-    WHERE state = ? AND coalesce(name = ?, TRUE) AND number NOT IN (SELECT value FROM json_each(?))
-    ORDER BY +queue_delivery.number LIMIT ?
+    SELECT number FROM queue_delivery
+    WHERE state = ? AND app = {_APP} AND number NOT IN (SELECT value FROM json_each(?)) ORDER BY number LIMIT ?
 )
-"""
+"""  # noqa: S608 - no values
 
 _COUNT = """
 SELECT name, count(*) FROM queue_delivery JOIN queue_app ON queue_app.id = queue_delivery.app
@@ -130,7 +131,7 @@ DELETE FROM queue_key WHERE rowid IN (SELECT rowid FROM queue_key WHERE noted_at
 class _Choice:
     """One request of an operator."""
 
-    app: str | None
+    app: str
     state: State
     limit: int
     now: float
@@ -138,8 +139,10 @@ class _Choice:
 
 
 _DEAD_LETTERS = """
-SELECT name, count(*) FROM (SELECT app FROM queue_delivery WHERE state = 4 LIMIT ?) AS dead
-JOIN queue_app ON queue_app.id = dead.app GROUP BY name
+SELECT name, count FROM (
+    SELECT app, count(*) AS count
+    FROM (SELECT app FROM queue_delivery WHERE state > 1 AND state = 4 LIMIT ?) GROUP BY app
+) AS dead JOIN queue_app ON queue_app.id = dead.app
 """
 
 
@@ -186,10 +189,10 @@ class SQLiteOutcomeLog:
             lambda connection: bool(connection.execute("SELECT 1 FROM queue_app WHERE name = ?", [app]).fetchall())
         )
 
-    def listed(self, app: str | None, state: State, limit: int, after: int = 0) -> Deferred[list[Entry]]:
+    def listed(self, app: str, state: State, limit: int, after: int = 0) -> Deferred[list[Entry]]:
         """See :meth:`IOutcomeLog.listed`."""
-        statement, lead = _OUTCOMES + _of_state(_LIST, state), self._lead()
-        return self._read(lambda connection: _entries(connection, statement, [after, app, limit], lead))
+        statement, lead = _of_state(_LIST, state), self._lead()
+        return self._read(lambda connection: _entries(connection, statement, [app, after, limit], lead))
 
     def failures(self, app: str, limit: int) -> Deferred[list[Entry]]:
         """See :meth:`IOutcomeLog.failures`."""
@@ -218,7 +221,7 @@ class SQLiteOutcomeLog:
 
     # Changing.
 
-    def retry(self, app: str | None, limit: int) -> Deferred[int]:
+    def retry(self, app: str, limit: int) -> Deferred[int]:
         """See :meth:`IOutcomeLog.retry`."""
 
         def retried(counts: Mapping[str, int]) -> int:
@@ -235,7 +238,7 @@ class SQLiteOutcomeLog:
             results.append(counts)
         return results
 
-    def purge(self, app: str | None, state: State, limit: int) -> Deferred[int]:
+    def purge(self, app: str, state: State, limit: int) -> Deferred[int]:
         """See :meth:`IOutcomeLog.purge`."""
 
         def purged(counts: Mapping[str, int]) -> int:
@@ -317,7 +320,7 @@ def _prune(connection: sqlite3.Connection, position: int, before: float, now: fl
     :returns: the new position, and how many deliveries were looked at; 0 and 0 at the end, where the young ones begin.
     """
     time = milliseconds(before)
-    feedback_log.forget(connection, before, now, limit)
+    feedback_log.forget(connection, before, limit)
     connection.execute(_FORGET_KEYS, [time, limit])
     [(last, first, count)] = connection.execute(_WINDOW, [position, limit])
     young = "SELECT 1 FROM queue_message WHERE number = ? AND accepted_at BETWEEN ? AND ?"
@@ -332,13 +335,9 @@ def _of_state(statement: str, state: State) -> str:
     """
     Write the state into the statement itself, so that SQLite reads that state in its index and not the whole table.
 
-    It uses a partial index only if the statement repeats the index's condition word for word. In the index of waiting
-    notifications the numbers are out of order; the plus keeps SQLite from reading the table in their order instead.
+    It uses a partial index only if the statement repeats the index's condition word for word.
     """
-    if state is State.WAITING:
-        return statement.replace("state = ?", "state = 0")
-    condition = f"state = {state:d}" if state is State.ACCEPTED else f"state > 1 AND state = {state:d}"
-    return statement.replace("state = ?", condition).replace("+", "")
+    return statement.replace("state = ?", f"state > 1 AND state = {state:d}" if state > 1 else f"state = {state:d}")
 
 
 def _entries(connection: sqlite3.Connection, statement: str, arguments: Sequence[object], lead: int = 0) -> list[Entry]:

@@ -17,7 +17,7 @@ from txapns.daemon.store.sqlite.timeline import STEP
 __all__ = ["PART", "place", "place_these"]
 
 #: How many notifications are looked at in one transaction.
-PART = 10_000
+PART = 1_000
 
 _END = """
 SELECT not_before, number FROM queue_delivery WHERE state = 0 AND attempts = 0 AND not_before IS NOT NULL

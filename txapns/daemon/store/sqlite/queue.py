@@ -30,7 +30,7 @@ from txapns.daemon.store.sqlite.acceptance import add, recognize
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.flows import find_flows
 from txapns.daemon.store.sqlite.leases import Mark
-from txapns.daemon.store.sqlite.placing import place, place_these
+from txapns.daemon.store.sqlite.placing import PART, place, place_these
 from txapns.daemon.store.sqlite.schema import lenient
 from txapns.daemon.store.sqlite.settlement import conclude
 from txapns.daemon.store.sqlite.superseding import supersede
@@ -77,9 +77,9 @@ SELECT CAST(name AS TEXT) FROM queue_app WHERE EXISTS (
 ) ORDER BY name
 """
 
-_FIND_FIRST = """
-SELECT min((SELECT min(due) FROM queue_delivery WHERE state = 0 AND flow = queue_flow.id))
-FROM queue_flow WHERE app = ?
+_FIND_FIRSTS = """
+SELECT app, min((SELECT min(due) FROM queue_delivery WHERE state = 0 AND flow = queue_flow.id))
+FROM queue_flow GROUP BY app
 """
 
 _FLOWS = """
@@ -93,9 +93,12 @@ WHERE number IN (SELECT value FROM json_each(?))
 """
 
 _BOUND = """
-UPDATE queue_delivery SET due = CASE attempts WHEN 0 THEN ? ELSE ? END
-WHERE state = 0 AND flow IN (SELECT id FROM queue_flow) AND due > ?
-AND CASE attempts WHEN 0 THEN not_before IS NULL ELSE due > ? END
+UPDATE queue_delivery SET due = CASE attempts WHEN 0 THEN ? ELSE ? END WHERE number IN (
+    SELECT number FROM queue_delivery
+    WHERE state = 0 AND flow IN (SELECT id FROM queue_flow) AND due > ?
+    AND CASE attempts WHEN 0 THEN not_before IS NULL ELSE due > ? END
+    LIMIT ?
+)
 """
 
 # The rows that _FIND_DUE and _FIND_MESSAGES find. Every notification passes here, and a decoder that knows the types
@@ -195,17 +198,19 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
 
         return (
             self._database.prepare(QUEUE)
-            .addCallback(lambda _: self._database.write(self._bound))
+            .addCallback(lambda _: Deferred.fromCoroutine(self._bound()))
             .addCallback(lambda _: self._place())
             .addCallback(lambda _: self._database.between(load))
             .addCallback(loaded)
         )
 
-    def _bound(self, connection: sqlite3.Connection) -> None:
+    async def _bound(self) -> None:
         """Delay nothing for longer than usual or asked for, whatever the wall clock said in an earlier run."""
         now = self._timeline.now()
         latest = now + milliseconds(self._longest)
-        connection.execute(_BOUND, [now, latest, now, latest])
+        values = [now, latest, now, latest, PART]
+        while await self._database.write(lambda connection: connection.execute(_BOUND, values).rowcount) == PART:
+            pass
 
     def _place(self) -> Deferred[None]:
         """Make due at their dates what is not sent before, whatever the wall clock has said."""
@@ -474,8 +479,9 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
         def look(connection: sqlite3.Connection) -> list[tuple[str, int, float | None]]:
             self._leases.expire(now)
             leased, found = self._leases.counts(), []
+            firsts = dict(connection.execute(_FIND_FIRSTS).fetchall())
             for name, number in sorted(self._state.apps.items()):
-                [(due,)] = connection.execute(_FIND_FIRST, [number])
+                due = firsts.get(number)
                 count = sum([leased.get(flow, 0) for flow in self._state.app_flows.get(name, ())])
                 found.append((name, count, None if due is None else self._timeline.seconds(due)))
             return found

@@ -32,8 +32,9 @@ __all__ = ["ID_BITS", "QUEUE", "QueueState", "array"]
 #: How many bits of a number do not count for the part of the index of ids that it is in.
 ID_BITS = 13
 
-# The index of the queue holds only what waits, and that of the failures only what failed: most rows leave the first and
-# never enter the second. With the series, which is as long as the longest run, one statement makes many rows from one.
+# The indexes of the queue hold only what waits, and that of the failures only what failed: most rows leave the first
+# ones and never enter the second. With the series, which is as long as the longest run, one statement makes many rows
+# from one.
 #: The tables of the queue.
 QUEUE = Schema(
     "queue",
@@ -125,6 +126,13 @@ CREATE INDEX queue_delivery_failed_at ON queue_delivery (app, settled_at) WHERE 
 CREATE INDEX queue_delivery_failed_token ON queue_delivery (app, token) WHERE state > 1 AND state < 5
 """,
         "ALTER TABLE queue_delivery ADD COLUMN environment INTEGER",
+        # What operators look for is of one app, and in one state.
+        """
+CREATE INDEX queue_delivery_waiting ON queue_delivery (app, number) WHERE state = 0;
+DROP INDEX queue_delivery_failed;
+DROP INDEX queue_delivery_dead;
+CREATE INDEX queue_delivery_failed ON queue_delivery (state, app, number) WHERE state > 1
+""",
     ),
 )
 

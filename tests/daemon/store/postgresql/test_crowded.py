@@ -1,0 +1,54 @@
+"""Tests for :mod:`tests.daemon.store.postgresql.crowded`: it finds what reads a whole table."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.daemon.store.postgresql import test_feedback_log, test_outcome_feed, test_outcomes, test_queue
+from tests.daemon.store.postgresql import test_superseding as test_supersede
+from tests.daemon.store.postgresql.crowded import STATEMENTS, attempt, check, crowded, problems
+from tests.daemon.store.statements import run
+
+__all__ = ["CrowdedTests", "MillionTests"]
+
+
+@pytest.mark.loopback
+class CrowdedTests(SynchronousTestCase):
+    """Statements for which there is an index, and others."""
+
+    def test_problems(self) -> None:
+        """What has no index touches more than is allowed, and what has one does not."""
+        for statement, dear in (
+            ("SELECT count(*) FROM queue", True),
+            ("SELECT number FROM queue WHERE number > 0 AND status = 500 ORDER BY number LIMIT 10", True),
+            ("SELECT * FROM feedback_token ORDER BY token DESC LIMIT 1", True),
+            ("SELECT * FROM outcome_entry WHERE number = 7", True),
+            ("DELETE FROM idempotency WHERE digest = '\\x07'", True),
+            ("SELECT number FROM queue WHERE number > 0 ORDER BY number LIMIT 10", False),
+            ("SELECT count(*) FROM feedback_token WHERE app = 'chess' AND token = '\\x07'", False),
+        ):
+            for counted in (False, True):
+                found = crowded(counted).explained(statement, False, None)
+                assert found is not None
+                self.assertEqual(any(problems(found)), dear, statement)
+
+    def test_check(self) -> None:
+        """One of the program's that touches too much is an error, which shows it with its plan."""
+        asked = ("SELECT * FROM idempotency WHERE digest = %s", True), [b"7"]
+        self.patch(STATEMENTS, "new", lambda: iter([asked]))
+        self.assertIn("WHERE digest = ", str(self.assertRaises(AssertionError, check)))
+
+
+@pytest.mark.campaign
+@pytest.mark.loopback
+class MillionTests(SynchronousTestCase):
+    """A million rows of each kind."""
+
+    def test_million(self) -> None:
+        """What the contracts execute touches as little there, before and after the server has counted the rows."""
+        modules = (test_feedback_log, test_outcome_feed, test_outcomes, test_queue, test_supersede)
+        self.assertEqual(run(*modules), [])
+        for counted in (False, True):
+            for (statement, reads), parameters in STATEMENTS.all():
+                attempt(crowded(counted, 1_000_000), statement, reads, parameters)
