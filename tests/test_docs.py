@@ -75,7 +75,7 @@ PAGES = ["README.rst", *sorted(f"docs/{path.name}" for path in (PROJECT / "docs"
 LANGUAGES = {"python", "shell", "text"}
 #: Others, on one page: the interop tests run its JavaScript, and nothing its Go.
 OTHERS = {"docs/test-your-push-code.rst": {"javascript", "go"}}
-PORTS = ("2195", "2196", "2197", "5000", "8080", "8081", "8090")  # 8081 is the one after 8080
+PORTS = ("2195", "2196", "2197", "2198", "5000", "8080", "8081", "8090")  # 8081 is the one after 8080
 #: What runs in a terminal of its own, and what it prints when it is ready.
 SERVERS = {
     "txapns simulate": '"ready": true',

@@ -28,6 +28,8 @@ __all__ = ["main"]
 # Where the commands are: a module of this package, and the command's name in it. Their first sentences are here too,
 # since to take them from the commands would import all of them, and with them the daemon.
 _COMMANDS = {
+    "broadcast": ("channels", "broadcast", "Send an update to all Live Activities that listen to channels."),
+    "channels": ("channels", "channels", "Manage the broadcast channels of an app, at Apple or by way of a daemon."),
     "doctor": ("doctor", "doctor", "Say what is wrong on the way to Apple."),
     "inspect": ("inspect", "inspect", "Say what credentials are good for."),
     "lint": ("lint", "lint", "Say what is wrong with payloads and pushes."),
