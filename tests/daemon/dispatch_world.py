@@ -17,7 +17,7 @@ from zope.interface import implementer
 from tests.daemon.fakes import InlineWorker
 from txapns._network.clocks import wall_clock
 from txapns.credentials import Credential
-from txapns.daemon.errors import Unavailable, UnknownApp
+from txapns.daemon.errors import Malformed, Unavailable, UnknownApp
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.interfaces import IApps
 from txapns.daemon.sending.context import AppState
@@ -33,7 +33,7 @@ from txapns.daemon.store.sqlite.queue import SQLiteQueue
 from txapns.daemon.store.sqlite.tables import QueueState
 from txapns.daemon.store.sqlite.timeline import Timeline
 from txapns.daemon.store.sqlite.token_environments import SQLiteTokenEnvironments
-from txapns.daemon.values import App, Lane, Lease, Limits, Message, Outcome, Pause, Settlement, State
+from txapns.daemon.values import App, Environment, Lane, Lease, Limits, Message, Outcome, Pause, Settlement, State
 from txapns.simulator.authority import Authority
 from txapns.simulator.http2 import ProviderAPIServer, Response
 from txapns.testing import MemorySimulator
@@ -123,9 +123,19 @@ class DictApps:
         """Read a credential."""
         return maybeDeferred(make)
 
-    def rotate(self, name: str, credential: Credential) -> Deferred[None]:
+    def rotate(self, name: str, credential: Credential, environment: Environment) -> Deferred[None]:
         """Give one another credential."""
-        return maybeDeferred(lambda: self.put(attrs.evolve(self.get(name), credential=credential)))
+
+        def rotate() -> None:
+            app = self.get(name)
+            if environment is Environment.PRODUCTION:
+                self.put(attrs.evolve(app, credential=credential))
+            elif app.sandbox is None:
+                raise Malformed("it has only one side")
+            else:
+                self.put(attrs.evolve(app, sandbox=attrs.evolve(app.sandbox, credential=credential)))
+
+        return maybeDeferred(rotate)
 
     def tell(self, *names: str) -> None:
         """Call the listeners."""

@@ -309,7 +309,7 @@ class FormTests(SynchronousTestCase):
         self.assertIs(self.world.apps.get("chess").credential, before)
         self.world.add_app("chess", source="file")
         page = self.world.connect().request("GET", "/apps/chess", key="boss").body
-        self.assertIn(b"is in the configuration: replace its file", page)
+        self.assertIn(b"is in the configuration: replace the file", page)
         self.assertNotIn(b"Another credential", page)
 
     def upload(self, form: Mapping[str, bytes], key: str | None = "boss") -> Response:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.template import flattenString
 
@@ -16,10 +18,13 @@ __all__ = ["ActionTests"]
 class ActionTests(SynchronousTestCase):
     """What can be done."""
 
-    def section(self, condition: Condition = "working", dead: int = 0, *, rotates: bool = True) -> str:
+    def section(
+        self, condition: Condition = "working", dead: int = 0, *, rotates: bool = True, sides: Sequence[str] = ()
+    ) -> str:
         """Write the section."""
         app = AppOverview("chess", condition, "", None, None, None, None, 0, None, AppState("chess"), dead)
-        found = flattenString(None, actions(app, Cell("ABC123DEFG", note="key"), rotates=rotates))
+        credentials = dict.fromkeys(sides or ("",), Cell("ABC123DEFG", note="key"))
+        found = flattenString(None, actions(app, credentials, rotates=rotates))
         return self.successResultOf(found).decode()
 
     def test_buttons(self) -> None:
@@ -35,4 +40,12 @@ class ActionTests(SynchronousTestCase):
         self.assertIn("It replaces this one: ABC123DEFG (key).", form)
         for name in ("file", "pasted", "key_id", "team_id", "passphrase"):
             self.assertIn(f'<label for="{name}">', form)
+        self.assertNotIn("<select", form)
         self.assertNotIn("<form", self.section(rotates=False).partition("is in the configuration")[2])
+
+    def test_sides(self) -> None:
+        """Of an app with two sides, the form asks which credential is replaced."""
+        form = self.section(sides=("production", "sandbox"))
+        self.assertIn('<label for="environment">', form)
+        for side in ("production", "sandbox"):
+            self.assertIn(f'<option value="{side}">{side}: ABC123DEFG (key)</option>', form)

@@ -10,7 +10,7 @@ from tests.daemon.dispatch_world import AUTHORITY
 from txapns.credentials import ProviderToken
 from txapns.daemon.errors import Malformed
 from txapns.daemon.operations.management import ACTIONS, Management
-from txapns.daemon.values import Caller, State
+from txapns.daemon.values import Caller, Side, State
 from txapns.simulator import Response
 
 __all__ = ["ManagementTests"]
@@ -53,6 +53,19 @@ class ManagementTests(SynchronousTestCase):
         self.assertEqual((credential.key_id, credential.team_id), ("ABC123DEFG", "DEF123GHIJ"))
         self.world.drain()
         self.assertEqual(self.world.outcome(waiting).state, State.ACCEPTED)
+
+    def test_sides(self) -> None:
+        """Of an app with two sides, the credential of one is replaced."""
+        app = self.world.apps.get("chess")
+        key = {"file": AUTHORITY.p8, "key_id": b"ABC123DEFG", "team_id": b"DEF123GHIJ"}
+        for environment in (b"sandbox", b"moon"):
+            with self.assertRaises(Malformed):
+                self.perform("rotate", environment=environment, **key)
+        app = self.world.add_app("chess", sandbox=Side(app.gateway, app.credential))
+        self.perform("rotate", environment=b"sandbox", **key)
+        production, sandbox = self.world.apps.get("chess").credentials.values()
+        self.assertIs(production, app.credential)
+        self.assertIsInstance(sandbox, ProviderToken)
 
     def test_not_rotated(self) -> None:
         """A credential that cannot be used replaces nothing, and the error has nothing secret."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from twisted.web.template import Tag, tags
 
 from txapns.daemon.operations.cells import Cell, number
@@ -10,12 +12,14 @@ from txapns.daemon.operations.management import MOST
 
 __all__ = ["actions"]
 
+_CONFIGURED = "Its credential is in the configuration: replace the file, and the daemon reads it again."
 
-def actions(app: AppOverview, credential: Cell, *, rotates: bool) -> Tag:
+
+def actions(app: AppOverview, credentials: Mapping[str, Cell], *, rotates: bool) -> Tag:
     """
     Make the section with everything that can be done.
 
-    :param credential: says which credential the app has.
+    :param credentials: say which credential the app has, or each of its two sides, by the environment.
     :param rotates: whether it can be replaced here.
     """
     forms = [_button("resume", "Resume") if app.condition == "paused" else _button("pause", "Pause")]
@@ -23,8 +27,8 @@ def actions(app: AppOverview, credential: Cell, *, rotates: bool) -> Tag:
         forms += [_button("retry", "Retry dead letters"), _button("purge", "Purge dead letters", "I am sure")]
         forms += [tags.p(f"At most {number(MOST)} at a time, the oldest first.", class_="muted")]
     heading = tags.h2("Manage", id="manage-title")
-    current = f"{credential.text} ({credential.note})" if credential.note else credential.text
-    rotation = _rotation(current) if rotates else _configured(current)
+    current = {environment: _with_note(cell) for environment, cell in credentials.items()}
+    rotation = _rotation(current) if rotates else tags.p(_CONFIGURED, class_="configured muted")
     section = tags.section(heading, tags.div(forms, class_="actions"), rotation, id="manage")
     section.attributes["aria-labelledby"] = "manage-title"
     return section
@@ -39,13 +43,17 @@ def _button(action: str, label: str, sure: str = "") -> Tag:
     return tags.form(hidden, tags.label(box, sure), " ", button, method="post", action="")
 
 
-def _configured(current: str) -> Tag:
-    text = f"The credential, {current}, is in the configuration: replace its file, and the daemon reads it again."
-    return tags.p(text, class_="configured muted")
+def _with_note(cell: Cell) -> str:
+    return f"{cell.text} ({cell.note})" if cell.note else cell.text
 
 
-def _rotation(current: str) -> Tag:
-    """Make the form with which a credential is replaced."""
+def _rotation(current: Mapping[str, str]) -> Tag:
+    """Make the form with which a credential is replaced; of an app with two sides it says which one."""
+    options = [tags.option(f"{environment}: {text}", value=environment) for environment, text in current.items()]
+    choice = tags.select(options, name="environment", id="environment")
+    which = tags.p(tags.label("It replaces the one of", for_="environment"), choice)
+    if len(options) == 1:
+        which = tags.p(f"It replaces this one: {next(iter(current.values()))}.")
     pasted = tags.textarea(name="pasted", id="pasted", rows="4", autocomplete="off", spellcheck="false")
     fields = [
         ("file", "File: a .p8, PEM or PKCS#12", tags.input(type="file", name="file", id="file")),
@@ -55,7 +63,7 @@ def _rotation(current: str) -> Tag:
         ("passphrase", "Passphrase, if it is encrypted", _field("passphrase", kind="password")),
     ]
     form = tags.form(
-        tags.p(f"It replaces this one: {current}. What waits is sent with the new one.", class_="muted"),
+        which(class_="wide"),
         tags.input(type="hidden", name="action", value="rotate"),
         [tags.p(tags.label(label, for_=name), field) for name, label, field in fields],
         tags.button("Replace the credential", type="submit", id="rotate"),

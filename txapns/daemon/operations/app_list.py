@@ -23,7 +23,7 @@ from txapns.daemon.operations.health import IDLE, AppOverview
 from txapns.daemon.slices import in_slices
 from txapns.gateway import Gateway
 
-__all__ = ["COLUMNS", "CREDENTIAL", "PAGE", "AppDigest", "Found", "Query", "app_row", "digest_of"]
+__all__ = ["COLUMNS", "PAGE", "AppDigest", "Found", "Query", "app_row", "credential_cell", "digest_of"]
 
 #: How many apps a page shows.
 PAGE = 50
@@ -41,8 +41,6 @@ COLUMNS = (
     "Rejected#",
     "Dead letters#",
 )
-#: Which of them says which credential an app has.
-CREDENTIAL = COLUMNS.index("Credential")
 
 _SLICE = 1_000
 _MOST_PROBLEMS = 10
@@ -237,7 +235,7 @@ def app_row(app: AppOverview, activity: Activity, now: float) -> list[Cell]:
         Cell(app.name, note=app.topic, link=f"apps/{quote(app.name)}"),
         _state(app),
         Cell("unknown" if app.gateway is None else _destination(app.gateway)),
-        _credential(app, now),
+        credential_cell(app.expires, app.key_id, now),
         Cell(number(app.waiting), note="" if app.oldest is None else f"oldest {duration(app.oldest)}"),
         Cell(number(state.in_flight), note=_connections(state.connections)),
         Cell(per_second(busy.rate)),
@@ -264,10 +262,16 @@ def _destination(gateway: Gateway) -> str:
     return _ENVIRONMENTS.get(gateway.host, server if gateway.protocol == "http2" else f"{server} ({gateway.protocol})")
 
 
-def _credential(app: AppOverview, now: float) -> Cell:
-    if app.expires is not None:
-        return Cell(*expiry(app.expires, now), "certificate")
-    return Cell(app.key_id, note="key") if app.key_id else Cell("unknown")
+def credential_cell(expires: float | None, key_id: str, now: float) -> Cell:
+    """
+    Say which credential an app has.
+
+    :param expires: when its certificate expires; ``None`` if it has none.
+    :param key_id: the identifier of its signing key; empty if it has none.
+    """
+    if expires is not None:
+        return Cell(*expiry(expires, now), "certificate")
+    return Cell(key_id, note="key") if key_id else Cell("unknown")
 
 
 def _connections(states: Sequence[str]) -> str:

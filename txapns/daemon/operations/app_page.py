@@ -14,11 +14,12 @@ from twisted.internet.defer import Deferred
 from twisted.web.iweb import IRequest
 from twisted.web.template import Element, Tag, XMLString, flattenString, renderer, tags
 
-from txapns.daemon.errors import UnknownApp
+from txapns.credentials import Certificate, Credential
+from txapns.daemon.errors import RequestRefused, UnknownApp
 from txapns.daemon.interfaces import IFeedbackLog, IOutcomeLog
 from txapns.daemon.operations.app_actions import actions
-from txapns.daemon.operations.app_list import COLUMNS, CREDENTIAL, app_row
-from txapns.daemon.operations.cells import clock_time
+from txapns.daemon.operations.app_list import COLUMNS, app_row, credential_cell
+from txapns.daemon.operations.cells import Cell, clock_time
 from txapns.daemon.operations.health import AppOverview, Condition, HealthCheck
 from txapns.daemon.operations.history import History
 from txapns.daemon.operations.look_up import LookUp
@@ -70,13 +71,23 @@ class AppPage:
         app, now = await self._overview(name)
         found = "" if what is None else await self._look_up.find(name, what.strip())
         failures = await self._look_up.failures(name)
-        rotates = self._apps.source(name) == "database"
-        page = _Page(app, self._history, now, manage=manage, rotates=rotates, found=found, failures=failures)
+        managed = self._actions(app, now) if manage else ""
+        page = _Page(app, self._history, now, managed=managed, found=found, failures=failures)
         return b"<!DOCTYPE html>\n" + await _flat(page)
 
     async def check(self, name: str) -> None:
         """Raise :exc:`UnknownApp` if there is no page of an app."""
         await self._overview(name)
+
+    def _actions(self, app: AppOverview, now: float) -> Tag:
+        """Make what there is for an operator, also for an app that cannot be used, and whose credential may be why."""
+        try:
+            credentials = self._apps.get(app.name).credentials
+        except RequestRefused:
+            credentials = {}
+        cells = {environment: _cell(credential, now) for environment, credential in credentials.items()}
+        rotates = self._apps.source(app.name) == "database"
+        return actions(app, cells or {"": credential_cell(None, "", now)}, rotates=rotates)
 
     async def _overview(self, name: str) -> tuple[AppOverview, float]:
         overview = await self._health.overview()
@@ -101,8 +112,7 @@ class _Page(Element):
         history: History,
         now: float,
         *,
-        manage: bool,
-        rotates: bool,
+        managed: Tag | str,
         found: Tag | str,
         failures: Tag,
     ) -> None:
@@ -110,8 +120,7 @@ class _Page(Element):
         self._app = app
         self._history = history
         self._now = now
-        self._manage = manage
-        self._rotates = rotates
+        self._managed = managed
         self._found = found
         self._failures = failures
 
@@ -132,10 +141,16 @@ class _Page(Element):
                 tags.strong(state.text), tags.p(advice, class_="advice") if advice else "", class_=f"state {state.kind}"
             ),
             figures=[tags.div(tags.dt(label), tags.dd(text, class_=kind)) for label, text, kind in facts],
-            actions=actions(app, row[CREDENTIAL], rotates=self._rotates) if self._manage else "",
+            actions=self._managed,
             found=self._found,
             failures=self._failures,
         )
+
+
+def _cell(credential: Credential, now: float) -> Cell:
+    if isinstance(credential, Certificate):
+        return credential_cell(credential.expires.timestamp(), "", now)
+    return credential_cell(None, credential.key_id, now)
 
 
 def _with(text: str, note: str) -> str:

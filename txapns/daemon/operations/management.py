@@ -17,9 +17,9 @@ from twisted.logger import Logger
 from txapns.credentials import Credential
 from txapns.daemon.errors import Malformed
 from txapns.daemon.interfaces import IOutcomeLog
-from txapns.daemon.operations.forms import read_credential
+from txapns.daemon.operations.forms import read_credential, text
 from txapns.daemon.secrets.submitted import master_key_failed, read_submitted
-from txapns.daemon.values import Caller, State
+from txapns.daemon.values import App, Caller, Environment, State
 
 __all__ = ["ACTIONS", "MOST", "IManagedApps", "Management"]
 
@@ -43,8 +43,11 @@ class IManagedApps(Protocol):
     def read(self, make: Callable[[], Credential]) -> Deferred[Credential]:
         """Read a credential in a thread."""
 
-    def rotate(self, name: str, credential: Credential) -> Deferred[None]:
-        """Give an app another credential."""
+    def get(self, name: str) -> App:
+        """Find an app."""
+
+    def rotate(self, name: str, credential: Credential, environment: Environment) -> Deferred[None]:
+        """Give an app, or one of its two sides, another credential."""
 
     def pause(self, name: str, caller: str) -> Deferred[bool]:
         """Send nothing more for an app."""
@@ -92,9 +95,22 @@ class Management:
             count = await self._outcomes.purge(app, State.DEAD, MOST)
             _log.info("{caller} purged {count} notifications of {app}: {state}", count=count, state="dead", **who)
         elif action == "rotate":
-            given = read_credential(form)
-            reading = self._apps.read(lambda: read_submitted(given, self._apps.now()))
-            await reading.addCallback(partial(self._apps.rotate, app)).addErrback(master_key_failed)
-            _log.info("{caller} replaced the credential of the app {app}", **who)
+            which = await self._rotate(app, form)
+            _log.info("{caller} replaced the {which} of the app {app}", which=which, **who)
         else:
             raise Malformed("there is no such action", path="action")
+
+    async def _rotate(self, app: str, form: Mapping[str, bytes]) -> str:
+        """Replace a credential; returns which."""
+        name = text(form, "environment") or "production"
+        environment = {each.name.lower(): each for each in Environment}.get(name)
+        if environment is None:
+            raise Malformed("there is no such environment", path="environment")
+        given, sandbox = read_credential(form), environment is Environment.SANDBOX
+        reading = self._apps.read(
+            lambda: read_submitted(given, self._apps.now(), gateway="sandbox" if sandbox else None)
+        )
+        await reading.addCallback(partial(self._apps.rotate, app, environment=environment)).addErrback(
+            master_key_failed
+        )
+        return "sandbox credential" if sandbox else "credential"
