@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Literal, TypeVar
 
@@ -203,6 +203,7 @@ class _Known:
 
 
 _MISSING = _Known(None, None)
+_NEVER = datetime.max.replace(tzinfo=timezone.utc)
 
 
 @attrs.frozen
@@ -248,6 +249,7 @@ class Apps:
         self._listeners: Listeners[frozenset[str]] = Listeners("changes of the apps")
         self._writing: Counter[str] = Counter()  # the apps that callers of this daemon change
         self._warned: dict[tuple[str, str], int] = {}
+        self._next_warning = _NEVER
         self._poller = ChangePoller(clock, lambda: store.read(self._read), self._found)
         self._reader: IWorker | None = None
         self._reading = 0
@@ -446,14 +448,16 @@ class Apps:
     def _found(self, found: _Found) -> None:
         first = self._state.configuration is None
         before, self._state = self._state.apps, found
-        for name, known in found.apps.items():
+        # What is known of an app is the same object until something changes: so ten thousand are looked at in no time.
+        new = {name: known for name, known in found.apps.items() if known is not before.get(name)}
+        for name, known in new.items():
             if known.problem and known.problem != before.get(name, _MISSING).problem:
                 _log_problem(name, known)
-        both = before.keys() | found.apps.keys()
-        changed = (name for name in both if before.get(name, _MISSING).app != found.apps.get(name, _MISSING).app)
-        if names := frozenset(changed):
+        removed = {name for name in before.keys() - found.apps.keys() if before[name].app is not None}
+        changed = {name for name, known in new.items() if known.app != before.get(name, _MISSING).app}
+        if names := frozenset(changed | removed):
             self._notify(names, first)
-        self._warn()
+        self._warn(new)
 
     def _notify(self, names: frozenset[str], first: bool) -> None:
         self.revision += 1
@@ -462,23 +466,30 @@ class Apps:
             _log.info("apps were changed by a command, in a file or by another node: {names}", names=others)
         self._listeners.tell(names)
 
-    def _warn(self) -> None:
-        """Warn of certificates that will expire, once for each of the days, and once when they have expired."""
-        now = self.now()
-        warned: dict[tuple[str, str], int] = {}
-        for name, known in self._state.apps.items():
+    def _warn(self, new: Mapping[str, _Known]) -> None:
+        """
+        Warn of certificates that will expire, once for each of the days, and once when they have expired.
+
+        :param new: the apps to look at now; at the next of those days, it is all of them.
+        """
+        now, before = self.now(), self._warned
+        if now >= self._next_warning:
+            new, self._warned, self._next_warning = self._state.apps, {}, _NEVER
+        for name, known in new.items():
             for side, credential in () if known.app is None else known.app.credentials.items():
                 if not isinstance(credential, Certificate):
                     continue
                 left = (credential.expires - now).total_seconds() / 86_400
+                ahead = [days for days in (*WARNINGS, 0) if left > days]
+                if ahead:
+                    self._next_warning = min(self._next_warning, credential.expires - timedelta(days=max(ahead)))
                 reached = min((days for days in (*WARNINGS, 0) if left <= days), default=None)
                 if reached is None:
                     continue
                 certificate = name, credential.fingerprint
-                if reached < warned.get(certificate, self._warned.get(certificate, math.inf)):
+                if reached < self._warned.get(certificate, before.get(certificate, math.inf)):
                     _warn_of(name, side, credential.expires, reached)
-                warned[certificate] = reached
-        self._warned = warned
+                self._warned[certificate] = reached
 
 
 def _log_problem(name: str, known: _Known) -> None:
