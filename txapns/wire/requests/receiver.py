@@ -97,7 +97,7 @@ class RequestReceiver:
         self._early = early
         self._window_updates = window_updates
         self._refused: list[int] = []
-        self._open: dict[int, tuple[Headers, bytearray]] = {}
+        self._open: dict[int, tuple[Headers, int, bytearray]] = {}  # with the size of the header fields
         self._held = 0
         self._opening = b""
         self.left = False
@@ -148,8 +148,9 @@ class RequestReceiver:
         for event in self._h2.events():
             if isinstance(event, ngh2.RequestReceived):
                 if screen(Request(event.stream_id, event.headers, b"")):
-                    self._open[event.stream_id] = (event.headers, bytearray())
-                    self._held += _size(event.headers)
+                    size = _size(event.headers)
+                    self._open[event.stream_id] = (event.headers, size, bytearray())
+                    self._held += size
                     self._ended(event.stream_id, event.end_stream, complete)
             elif isinstance(event, ngh2.DataReceived):
                 self._data(event, complete)
@@ -165,7 +166,7 @@ class RequestReceiver:
         if event.stream_id not in self._open:
             self._dropped(event.stream_id, len(event.data))
             return
-        body = self._open[event.stream_id][1]
+        body = self._open[event.stream_id][2]
         piece = event.data if self._early else event.data[: self._max_body + 1 - len(body)]
         body += piece
         self._held += len(piece)
@@ -181,8 +182,8 @@ class RequestReceiver:
             complete.append(self._take(stream))
 
     def _take(self, stream: int) -> Request:
-        headers, body = self._open.pop(stream)
-        self._held -= _size(headers) + len(body)
+        headers, size, body = self._open.pop(stream)
+        self._held -= size + len(body)
         return Request(stream, headers, bytes(body))
 
     @property
@@ -261,4 +262,4 @@ class RequestReceiver:
 
 
 def _size(headers: Headers) -> int:
-    return sum(map(len, chain.from_iterable(headers)))
+    return len(b"".join(chain.from_iterable(headers)))

@@ -351,6 +351,16 @@ class CredentialTests(AppleCase):
         for topic in ("com.example.news", "com.example.unknown"):
             self.assertEqual(self.ask({"apns-topic": topic}, key="chess").brief, (400, "TopicDisallowed"))
 
+    def test_keys_together(self) -> None:
+        """Requests that are read together are each answered by the key that it shows."""
+        caller = self.caller()
+        keys = ["chess", "all", "nobody", "chess", "all"]
+        with caller.together():
+            streams = [caller.begin({"apns-topic": "com.example.news"}, key=key) for key in keys]
+        statuses = [self.after(caller, stream).brief for stream in streams]
+        mine, foreign = (200, ""), (400, "TopicDisallowed")
+        self.assertEqual(statuses, [foreign, mine, (403, "InvalidProviderToken"), foreign, mine])
+
     def test_unknown(self) -> None:
         """Without credentials, or with wrong ones, nothing is stored."""
         self.assertEqual(self.ask(key=None).brief, (403, "MissingProviderToken"))

@@ -116,6 +116,7 @@ class AppleConnection(FaceProtocol):
         self._budget = FrameBudget()
         self._refusals = 0
         self._dismissed: tuple[bytes, Response] | None = None
+        self._shown: dict[str, Caller] = {}
         self._under_way = self._held = 0
         self._stuck: float | None = None
         self._unfinished: dict[int, float] = {}
@@ -192,6 +193,7 @@ class AppleConnection(FaceProtocol):
         if self.connection.closing is not None:
             return
         now = self._context.clock.seconds()
+        self._shown.clear()
         frames = _FRAMES if self.connection.authenticated else _UNAUTHENTICATED_FRAMES
         if not self._budget.spend(data, now, frames, _SETTINGS):
             self._give_up("it sent more frames than it may", ENHANCE_YOUR_CALM)
@@ -296,8 +298,11 @@ class AppleConnection(FaceProtocol):
         return False
 
     def _authenticate(self, authorization: str) -> Caller:
-        """Find out who makes a request."""
-        caller = self._authentication.caller(authorization) if self._context.options.keys else ANYBODY
+        """Find out who makes a request; each credential is checked once for all that is read together."""
+        caller = self._shown.get(authorization)
+        if caller is None:
+            caller = self._authentication.caller(authorization) if self._context.options.keys else ANYBODY
+            self._shown[authorization] = caller
         self._refusals = 0
         self.connection.mark_authenticated()
         return caller

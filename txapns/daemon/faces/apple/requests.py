@@ -73,20 +73,26 @@ class Submission:
 
 def id_field(request: Request) -> bytes:
     """Name the header field with the id. Broadcasts and requests about channels have another than notifications."""
-    path = next((value for name, value in request.headers if name == b":path"), b"")
-    return b"apns-request-id" if path.startswith(_OTHERS) else b"apns-id"
+    return _id_field(dict(request.headers))
+
+
+def _id_field(fields: Mapping[bytes, bytes]) -> bytes:
+    return b"apns-request-id" if fields.get(b":path", b"").startswith(_OTHERS) else b"apns-id"
 
 
 def apns_id_of(request: Request) -> str | None:
     """Find the id that the caller chose for the notification; ``None`` if there is no valid one."""
-    field = id_field(request)
-    given = next((value for name, value in request.headers if name == field), b"").decode("latin-1")
-    return given.lower() if _UUID.fullmatch(given) else None
+    fields = dict(request.headers)
+    given = fields.get(_id_field(fields))
+    if given is None:
+        return None
+    text = given.decode("latin-1").lower()
+    return text if _UUID.fullmatch(text) else None
 
 
 def authorization_of(request: Request) -> bytes:
     """Find the ``authorization`` header field; empty if there is none."""
-    return next((value for name, value in request.headers if name == b"authorization"), b"")
+    return dict(request.headers).get(b"authorization", b"")
 
 
 def fields_of(request: Request) -> dict[str, str]:
