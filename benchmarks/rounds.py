@@ -47,10 +47,6 @@ class Goal:
         """Write the bound."""
         return f"{'≥' if self.at_least else '≤'} {self.wanted:g} {self.unit}".strip()
 
-    def shown(self, figure: float) -> str:
-        """Write a figure with three digits."""
-        return f"{figure:,.{0 if figure >= 100 else 1 if figure >= 10 else 2}f} {self.unit}".strip()
-
 
 @attrs.frozen
 class Sample:
@@ -130,6 +126,11 @@ class Row:
         """The medians of what the figure is made of."""
         names = self.samples[0].parts
         return {name: statistics.median(sample.parts[name] for sample in self.samples) for name in names}
+
+
+def shown(figure: float) -> str:
+    """Write a figure with three digits, or all of those before the point."""
+    return f"{figure:,.{0 if figure >= 100 else 1 if figure >= 10 else 2}f}"
 
 
 def alternating(number: int, sides: Mapping[str, Callable[[], T]]) -> dict[str, T]:

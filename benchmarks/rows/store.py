@@ -63,7 +63,7 @@ def accepting(settings: Settings, name: str, *, postgresql: bool) -> Iterator[Ma
         for line in process.stdout:
             found = {(waiting, random): cpu for waiting, random, cpu in json.loads(line)}
             ratios = {random: found[many, random] / found[few, random] for random in (True, False)}
-            parts = {"random ids": ratios[True], "own ids": ratios[False], "random, many, µs": found[many, True]}
+            parts = {"random ids": ratios[True], "own ids": ratios[False], "random ids, µs": found[many, True]}
             yield {name: Sample(max(ratios.values()), parts)}
     if process.returncode != 0:
         raise RuntimeError(f"accept_peer.py ended with {process.returncode}")
@@ -184,7 +184,7 @@ def turns(settings: Settings) -> Iterator[Mapping[str, Sample]]:
             request()
         for _ in range(settings.rounds):
             found = {name: daemon.turn(request) for name, request in daemon.requests().items()}
-            yield {"turn": Sample(max(found.values()), found)}
+            yield {"turn": Sample(max(found.values()), {f"{name}, ms": each for name, each in found.items()})}
 
 
 EXPERIMENTS = (
