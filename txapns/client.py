@@ -5,9 +5,9 @@ The clients: an :class:`APNSClient` for one app, and a :class:`Session` that kee
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, AsyncIterable, Hashable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Hashable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred, DeferredList, fail
@@ -139,7 +139,12 @@ class APNSClient:
             return fail(error)
 
     def send_many(
-        self, triples: Iterable[Triple] | AsyncIterable[Triple], *, deadline: float | None = None, first: bool = False
+        self,
+        triples: Iterable[Triple] | AsyncIterable[Triple],
+        *,
+        deadline: float | None = None,
+        first: bool = False,
+        apns_id: Callable[[Any], str] | None = None,
     ) -> Deferred[Batch]:
         """
         Send each device its own notification.
@@ -147,6 +152,8 @@ class APNSClient:
         :param triples: an iterable or async iterable of ``(identifier, Notification, token)``.
         :param deadline: after this many seconds the rest is not sent any more, but reported as unsent.
         :param first: whether it goes before the batches that are being sent, instead of taking turns with them.
+        :param apns_id: called with each identifier; returns the ``apns-id``, a UUID, of its notification, which then
+            has none. Devices with an id each can so share one notification.
         :returns: a ``Deferred`` of the :class:`~txapns.Batch`.
         :raises TokensFailed: (through the ``Deferred``) the iterable raised an exception.
         :raises ClientClosed: (through the ``Deferred``) the client is closed.
@@ -154,7 +161,7 @@ class APNSClient:
         :raises ValueError: (through the ``Deferred``) the deadline is not a non-negative number of seconds.
         """
         try:
-            return self._send(changed(self._with_topic, triples), deadline, first)
+            return self._send(changed(self._with_topic, triples), deadline, first, apns_id)
         except TypeError as error:
             return fail(error)
 
@@ -323,7 +330,11 @@ class APNSClient:
         return result
 
     def _send(
-        self, triples: Iterable[Triple] | AsyncIterable[Triple], deadline: float | None = None, first: bool = False
+        self,
+        triples: Iterable[Triple] | AsyncIterable[Triple],
+        deadline: float | None = None,
+        first: bool = False,
+        apns_id: Callable[[Any], str] | None = None,
     ) -> Deferred[Batch]:
         closed = self._refuse_if_closed()
         if closed is not None:
@@ -331,7 +342,7 @@ class APNSClient:
         if deadline is not None and not 0 <= deadline < math.inf:
             return fail(ValueError("the deadline is not a non-negative number of seconds"))
         kind = Sending if self._pool.metrics is None else MeasuredSending
-        return kind(self._reactor, self._pool, triples, self._send, deadline).start(first)
+        return kind(self._reactor, self._pool, triples, self._send, deadline, apns_id).start(first)
 
     def _with_topic(self, notification: Notification) -> Notification:
         """Add the client's topic; for the same notification again, return the same, so that its requests share more."""

@@ -97,6 +97,7 @@ class Delivery:
     :ivar returns: how often a server has returned it unprocessed.
     :ivar postponements: how often it was rejected and sent again later.
     :ivar taken_at: when it was first handed to a connection, by the reactor's clock; -1 unless that is measured.
+    :ivar apns_id: the ``apns-id``, if the notification has none; the binary protocol has no place for it.
     """
 
     outcomes: DeliveryListener = attrs.field(repr=False)
@@ -107,3 +108,4 @@ class Delivery:
     returns: int = 0
     postponements: int = 0
     taken_at: float = attrs.field(default=-1.0, repr=False)
+    apns_id: str | None = None

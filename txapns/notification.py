@@ -33,6 +33,7 @@ import enum
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypedDict
 
 import attrs
@@ -246,15 +247,8 @@ class Notification:
 
         :returns: names and values of the fields that are set, always in the same order.
         """
-        fields = (
-            (b"apns-topic", self.topic),
-            (b"apns-push-type", self.push_type),
-            (b"apns-priority", self.priority),
-            (b"apns-expiration", self.expiration),
-            (b"apns-collapse-id", self.collapse_id),
-            (b"apns-id", self.apns_id),
-        )
-        return tuple([(name, str(value).encode()) for name, value in fields if value is not None])
+        fields = _fields(self.topic, self.push_type, self.priority, self.expiration, self.collapse_id)
+        return fields if self.apns_id is None else (*fields, (b"apns-id", self.apns_id.encode()))
 
     def to_dict(self) -> dict[str, str | int]:
         """
@@ -530,6 +524,22 @@ _DICT_KEYS = {"payload", *FieldKeywords.__annotations__}
 
 # A call, or live speech, is useless later.
 _AT_ONCE = {"priority": Priority.IMMEDIATE, "expiration": 0}
+
+
+# Programs send notifications that differ in nothing but the payload and the id.
+@lru_cache(maxsize=16)
+def _fields(
+    topic: str | None, push_type: str | None, priority: int | None, expiration: int | None, collapse_id: str | None
+) -> tuple[tuple[bytes, bytes], ...]:
+    """Encode the header fields that are set, in order."""
+    fields = (
+        (b"apns-topic", topic),
+        (b"apns-push-type", push_type),
+        (b"apns-priority", priority),
+        (b"apns-expiration", expiration),
+        (b"apns-collapse-id", collapse_id),
+    )
+    return tuple([(name, str(value).encode()) for name, value in fields if value is not None])
 
 
 def with_body(notification: Notification, body: bytes) -> Notification:

@@ -11,11 +11,12 @@ from twisted.internet.task import deferLater
 
 from tests.client_case import DEAD, HELLO, ClientCase, tokens
 from txapns import Batch, Notification
-from txapns._session.batch import Sending
+from txapns._session.batch import SendCancelled, Sending
 from txapns._session.pool import Pool
 from txapns._session.tokens import triples_of
 from txapns.errors import (
     ClientClosed,
+    InvalidNotification,
     InvalidToken,
     TokensFailed,
 )
@@ -41,6 +42,26 @@ class SendTests(ClientCase):
         """A mapping's keys are the identifiers."""
         batch = self.simulator.result(self.client.send(HELLO, {"anna": "aa" * 32, "ben": DEAD}))
         self.assertEqual((batch.accepted, list(batch.failed)), (1, ["ben"]))
+
+    def test_ids(self) -> None:
+        """Devices that share a notification can have ids of their own, also when what was not sent is sent again."""
+        ids = {name: f"3fa85f64-5717-4562-b3fc-2c963f66af{name}" for name in ("aa", "bb")}
+        triples = [(name, HELLO, name * 32) for name in ids]
+        self.simulator.delay = 1.0
+        batch = self.simulator.result(self.client.send_many(triples, apns_id=ids.__getitem__))
+        sent = {each.headers[":path"][-2:]: each.headers["apns-id"] for each in self.simulator.inbox.received}
+        self.assertEqual((batch.accepted, sent), (2, ids))
+        sending = self.client.send_many(triples, apns_id=ids.__getitem__)
+        self.simulator.reactor.advance(0.5)
+        sending.cancel()
+        batch = self.failureResultOf(sending, SendCancelled).value.batch  # type: ignore[attr-defined]
+        self.assertEqual({name: each.notification.apns_id for name, each in batch.uncertain.items()}, ids)
+
+    def test_wrong_ids(self) -> None:
+        """An id that no request can carry ends the batch, as an iterable does that raises an exception."""
+        sending = self.client.send_many([(0, HELLO, "aa" * 32)], apns_id=lambda identifier: "a\nb")
+        error = self.assertRaises(TokensFailed, self.simulator.result, sending)
+        self.assertIsInstance(error.__cause__, InvalidNotification)
 
     def test_nothing(self) -> None:
         """A batch of nothing is an empty batch, and needs no connection."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
@@ -30,10 +30,14 @@ class _Client(APNSClient):
     """A client on an event loop, where tasks read async iterables."""
 
     def _send(
-        self, triples: Iterable[Triple] | AsyncIterable[Triple], deadline: float | None = None, first: bool = False
+        self,
+        triples: Iterable[Triple] | AsyncIterable[Triple],
+        deadline: float | None = None,
+        first: bool = False,
+        apns_id: Callable[[Any], str] | None = None,
     ) -> Deferred[Batch]:
         triples = TaskReadAhead(triples) if isinstance(triples, AsyncIterable) else triples
-        return super()._send(triples, deadline, first)
+        return super()._send(triples, deadline, first, apns_id)
 
 
 class _Session(Session):

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Hashable, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
+from txapns._fields import checked_text
 from txapns._session.pool import Pool
 from txapns._session.tokens import Pending, ReadAhead, Source, Token, Triple, device_of, settled
 from txapns._waiters import Result, Waiters
@@ -88,6 +89,7 @@ class Sending(_Listener):
     :param triples: identifier, notification and token of each.
     :param resend: what ``Batch.retry`` calls.
     :param deadline: after this many seconds the rest is not sent any more; ``None`` for never.
+    :param apns_id: returns the ``apns-id`` of each, given its identifier; ``None`` for that of the notification.
     """
 
     def __init__(
@@ -97,9 +99,11 @@ class Sending(_Listener):
         triples: Iterable[Triple] | AsyncIterable[Triple],
         resend: Callable[[list[Resendable]], Deferred[Batch]],
         deadline: float | None = None,
+        apns_id: Callable[[Any], str] | None = None,
     ) -> None:
         super().__init__(pool)
         self._clock = clock
+        self._apns_id = apns_id
         self._resend = resend
         self._source: Source[Triple] | None = None
         if isinstance(triples, AsyncIterable):
@@ -176,7 +180,10 @@ class Sending(_Listener):
                     self._others.append(Unsent(identifier, token, error, notification))
                     continue
                 size -= len(notification.body)
-                taken.append(Delivery(self, identifier, token, device, notification))
+                delivery = Delivery(self, identifier, token, device, notification)
+                if self._apns_id is not None:
+                    delivery.apns_id = checked_text("apns_id", self._apns_id(identifier))
+                taken.append(delivery)
         except Pending:
             pass
         except StopIteration:
@@ -227,11 +234,11 @@ class Sending(_Listener):
 
     def unsent(self, delivery: Delivery, error: Exception) -> None:
         """APNs did not process it."""
-        self._settled(Unsent(delivery.identifier, delivery.token, error, _notification(delivery)))
+        self._settled(Unsent(delivery.identifier, delivery.token, error, self._notification(delivery)))
 
     def uncertain(self, delivery: Delivery, error: Exception) -> None:
         """The outcome is unknown."""
-        self._settled(Uncertain(delivery.identifier, delivery.token, error, _notification(delivery)))
+        self._settled(Uncertain(delivery.identifier, delivery.token, error, self._notification(delivery)))
 
     def _settled(self, outcome: Rejection | Unsent | Uncertain) -> None:
         self._others.append(outcome)
@@ -310,11 +317,16 @@ class Sending(_Listener):
             self._others += [Unsent(each[0], settled(each[2]), self.ended, each[1]) for each in self._source.left()]
         self._pool.withdraw(self, self.ended)
         self._others += [
-            Uncertain(delivery.identifier, delivery.token, self.ended, _notification(delivery))
+            Uncertain(delivery.identifier, delivery.token, self.ended, self._notification(delivery))
             for delivery in self._pool.in_flight_of(self)
         ]
         self._result.errback(SendCancelled(str(self.ended), self._batch()))
         self._waiters.fire(None)
+
+    def _notification(self, delivery: Delivery) -> Notification:
+        notification = delivery.notification
+        assert isinstance(notification, Notification)  # it was made here
+        return notification if self._apns_id is None else notification.with_apns_id(self._apns_id(delivery.identifier))
 
     def _batch(self) -> Batch:
         # What becomes known after a cancellation does not change it.
@@ -325,11 +337,6 @@ class Sending(_Listener):
 
 def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode("utf-8", "replace")
-
-
-def _notification(delivery: Delivery) -> Notification:
-    assert isinstance(delivery.notification, Notification)  # it was made here
-    return delivery.notification
 
 
 class Single(_Listener, Generic[T]):

@@ -146,7 +146,9 @@ class ProviderAPIProtocol(GatewayProtocol):
         for delivery in deliveries:
             if delivery.notification is not template:
                 template, head, path, fields, body = self._shared = self._share(delivery.notification)
-            send(delivery, head, path + hexlify(delivery.device), fields, body)
+            own = delivery.apns_id
+            every = fields if own is None else (*fields, (b"apns-id", own.encode()))
+            send(delivery, head, path + hexlify(delivery.device), every, body)
         if not self._watch.is_set:
             self._marks.clear()
             self._quiet = 0

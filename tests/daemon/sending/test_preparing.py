@@ -22,16 +22,15 @@ class PrepareTests(SynchronousTestCase):
     """What is sent, and what is settled without being sent."""
 
     def test_triples(self) -> None:
-        """Devices share the notification of a content, and each has its own id and token."""
+        """Devices share the notification of a content, and each has its own token."""
         content = Content("chess", b'{"aps":{}}', {"apns-topic": "com.example.app", "apns-priority": "5"})
         sent = [leased(number, content) for number in (1, 2)]
         prepared = prepare(sent, "com.example.other", DATE)
         self.assertEqual((prepared.ready, prepared.settlements, len(prepared.notifications)), (sent, [], 1))
-        found = [
-            (each, notification.apns_id, notification.topic, notification.priority, token)
-            for each, notification, token in prepared.triples()
-        ]
-        self.assertEqual(found, [(each, each.apns_id, "com.example.app", 5, each.token) for each in sent])
+        [first, second] = prepared.triples()
+        self.assertEqual([(each, token) for each, _, token in (first, second)], [(each, each.token) for each in sent])
+        self.assertIs(first[1], second[1])
+        self.assertEqual((first[1].topic, first[1].priority), ("com.example.app", 5))
 
     def test_broadcasts(self) -> None:
         """A broadcast is for its channel, and not for a device."""

@@ -73,7 +73,7 @@ class Counting:
 class BrokenClient(APNSClient):
     """A client whose batches fail."""
 
-    def send_many(self, triples: Any, *, deadline: float | None = None, first: bool = False) -> Deferred[Batch]:
+    def send_many(self, triples: Any, **options: Any) -> Deferred[Batch]:
         """Fail."""
         return fail(TokensFailed("the iterable raised ZeroDivisionError"))
 

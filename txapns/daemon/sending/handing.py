@@ -8,6 +8,7 @@ broadcasts, since each is for thousands of devices; so there may be a ``Deferred
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import TypeAlias
 
 import attrs
@@ -23,6 +24,8 @@ from txapns.result import Accepted, Batch, Rejection, Uncertain, Unsent
 
 __all__ = ["send"]
 
+_apns_id = attrgetter("apns_id")
+
 _Outcome: TypeAlias = Accepted | Rejection | Unsent | Uncertain
 
 
@@ -34,7 +37,7 @@ def send(client: APNSClient, prepared: Prepared, first: bool = False) -> Deferre
     :returns: a ``Deferred`` of the batch, in which each of them is its own identifier. It fails as that of
         :meth:`~txapns.APNSClient.send_many` does. Cancelling it drops what waits.
     """
-    sending = client.send_many(prepared.triples(), first=first)
+    sending = client.send_many(prepared.triples(), first=first, apns_id=_apns_id)
     broadcasts = [_broadcast(client, *each) for each in prepared.broadcasts()]
     if not broadcasts:
         return sending

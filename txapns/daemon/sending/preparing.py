@@ -36,10 +36,12 @@ class Prepared:
     def triples(self) -> Iterator[tuple[Leased, Notification, bytes]]:
         """
         Give what is to be sent to devices as :meth:`~txapns.APNSClient.send_many` takes it, each its own identifier.
+
+        The notifications have no ids, since the devices of a content share one.
         """
         notifications, channels = self.notifications, self.channels
         for each in [each for each in self.ready if each.content not in channels] if channels else self.ready:
-            yield each, notifications[each.content].with_apns_id(each.apns_id), each.token
+            yield each, notifications[each.content], each.token
 
     def broadcasts(self) -> Iterator[tuple[Leased, Notification, str]]:
         """Give what is to be sent to channels."""
