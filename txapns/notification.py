@@ -202,7 +202,7 @@ class Notification:
         if push_type is None:
             push_type = push_type_of(payload if isinstance(payload, Mapping) else payloads.decode(body))
         # Without a priority APNs assumes 10, which is an error for these.
-        if push_type == PushType.BACKGROUND and priority is None:
+        if priority is None and push_type == _BACKGROUND:
             priority = Priority.CONSIDERATE.value
         self.__attrs_init__(
             body,
@@ -522,6 +522,9 @@ class Notification:
 
 _DICT_KEYS = {"payload", *FieldKeywords.__annotations__}
 
+# Reading a member of an enumeration takes longer than reading its text.
+_ALERT, _BACKGROUND = str(PushType.ALERT), str(PushType.BACKGROUND)
+
 # A call, or live speech, is useless later.
 _AT_ONCE = {"priority": Priority.IMMEDIATE, "expiration": 0}
 
@@ -560,5 +563,5 @@ def push_type_of(document: Mapping[str, object]) -> str | None:
     if not isinstance(aps, Mapping):
         return None
     if "alert" in aps or "badge" in aps or "sound" in aps:
-        return PushType.ALERT
-    return PushType.BACKGROUND if "content-available" in aps else None
+        return _ALERT
+    return _BACKGROUND if "content-available" in aps else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -14,6 +15,7 @@ from txapns import Batch, Notification
 from txapns._session.batch import SendCancelled, Sending
 from txapns._session.pool import Pool
 from txapns._session.tokens import triples_of
+from txapns.delivery import Delivery
 from txapns.errors import (
     ClientClosed,
     InvalidNotification,
@@ -195,6 +197,25 @@ class SendTests(ClientCase):
         batch = self.simulator.result(self.client.send(HELLO, rows))
         self.assertEqual((batch.accepted, list(batch.failed)), (1, ["ben"]))
         self.assertEqual(self.simulator.result(self.client.send(HELLO, [["x", DEAD]])).failed["x"].token, DEAD)
+
+
+class GarbageTests(ClientCase):
+    """What sending leaves to Python's garbage collector."""
+
+    def test_nothing(self) -> None:
+        """Each delivery is gone with its outcome, without the collector."""
+        notification = Notification(alert="Hello", topic="com.example.app")
+        outcomes: list[object] = []
+        gc.collect()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        for number in range(20):
+            self.client.send_one(notification, f"{number:064x}").addCallback(outcomes.append)
+        self.client.send(notification, tokens(20)).addCallback(outcomes.append)
+        self.simulator.advance(1)
+        self.assertEqual(len(outcomes), 21)
+        left = [each for each in gc.get_objects() if isinstance(each, Delivery) and each.notification is notification]
+        self.assertEqual(left, [])
 
 
 class AsyncTests(ClientCase):

@@ -13,6 +13,7 @@ time on counting.
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Hashable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any, Generic, TypeVar
 
@@ -342,10 +343,6 @@ def _text(value: bytes | None) -> str | None:
 class Single(_Listener, Generic[T]):
     """One request on its own."""
 
-    def __init__(self, pool: Pool) -> None:
-        super().__init__(pool)
-        self._result: Deferred[T] = Result(self._cancel)
-
     def submit(self, delivery: Delivery) -> Deferred[T]:
         """
         Start sending.
@@ -354,7 +351,9 @@ class Single(_Listener, Generic[T]):
         :returns: a ``Deferred`` of the outcome.
         :raises QueueFull: too many are waiting.
         """
-        self._delivery = delivery
+        # Only the canceller, which a Deferred forgets when it fires, knows the delivery: a cycle would be left to
+        # Python's garbage collector, with each notification.
+        self._result: Deferred[T] = Result(partial(self._cancel, delivery))
         self._pool.submit(delivery)
         return self._result
 
@@ -380,10 +379,10 @@ class Single(_Listener, Generic[T]):
             self._done = True
             self._result.errback(error)
 
-    def _cancel(self, result: Deferred[T]) -> None:
+    def _cancel(self, delivery: Delivery, result: Deferred[T]) -> None:
         self._done = True
         self.ended = LocalError("the notification was cancelled")
-        self._pool.take_back(self._delivery)
+        self._pool.take_back(delivery)
 
 
 class SingleSending(Single["Accepted | Rejection"]):
