@@ -196,7 +196,7 @@ class SharingTests(SynchronousTestCase):
     """Which factories share a context."""
 
     def test_shared(self) -> None:
-        """Those without a certificate share one for the same host, authorities and protocols, and no others do."""
+        """Those for the same host, authorities and protocols share one, and none that presents a certificate itself."""
 
         def context(
             host: str = "localhost", root: bytes = AUTHORITY.ca_pem, alpn: bytes = b"h2", shown: Any = None
@@ -209,6 +209,22 @@ class SharingTests(SynchronousTestCase):
         others = [context("127.0.0.1"), context(root=Authority().ca_pem), context(alpn=b"h3")]
         others += [context(shown=certificate), context(shown=certificate)]
         self.assertEqual(len({id(each) for each in [first, *others]}), 6)
+
+    def test_certificates(self) -> None:
+        """Those with certificates share it, too: each connection presents its own, also when it resumes a session."""
+        shown = [Certificate.from_pem(AUTHORITY.client_pem(f"com.example.app{number}")) for number in range(2)]
+        factories = [client_side("localhost", each) for each in shown]
+        server = AUTHORITY.server_options((b"h2",), require_certificate=True)
+        contexts = set()
+        for _ in range(3):
+            for factory, certificate in zip(factories, shown, strict=True):
+                session = open_session(factory, server)
+                self.assertTrue(session.established)
+                received = session.server.transport.getHandle().get_peer_certificate().to_cryptography()
+                self.assertEqual(received, certificate.certificate)
+                contexts.add(session.client.transport.getHandle().get_context())
+                self.assertNotIn(factory.getContext(), contexts)
+        self.assertEqual(contexts, {client_side("localhost").getContext()})
 
 
 class ResumptionTests(SynchronousTestCase):

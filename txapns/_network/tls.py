@@ -7,9 +7,10 @@ root and that it is for the right host. Both checks are in one callback of the c
 :meth:`ClientContextFactory.getContext`, and any exception in them rejects the certificate. Only the callback knows the
 reason; OpenSSL's own error says just "certificate verify failed".
 
-A pyOpenSSL context must not be changed after its first use: it is built once, with the factory. Factories that present
-no certificate share the context for their host, since most of the time and the memory that one takes is for the trusted
-authorities: 0.3 ms and 60 KB, for each of a daemon's apps.
+A pyOpenSSL context must not be changed after its first use: it is built once, with the factory. Factories share the
+context for their host, since most of the time and the memory that one takes is for the trusted authorities: 0.3 ms and
+70 KB, for each of a daemon's apps. Each connection is shown its own certificate; only one with intermediates needs a
+context of its own, as pyOpenSSL has no chains of connections.
 
 While the last connection still exists, the next one resumes its TLS session (RFC 8446, section 2.2): if a server ends
 each connection after some requests, the next one opens while the last one drains. A handshake without certificates
@@ -21,7 +22,7 @@ verified again. Some servers offer to resume and then fail. After the first fail
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any, cast
 from weakref import ref
 
@@ -79,24 +80,40 @@ class ClientContextFactory(ssl.ClientContextFactory):
     ) -> None:
         self._identity = identity_of(hostname)
         roots = None if trust_root is None else as_bytes(trust_root, "trust_root")
-        build = _shared_context if credential is None else _context
-        self._context: SSL.Context = build(hostname, credential, roots, tuple(protocols))
+        self._build = partial(_context, hostname, credential, roots, tuple(protocols))
+        shared = credential is None or not credential.chain
+        self._shown = credential if shared else None  # by each connection, since the context does not
+        self._context = _shared_context(hostname, None, roots, tuple(protocols)) if shared else self._presenting
+        self._connection()  # tries the certificate
         self._last: ref[SSL.Connection] | None = None
         self._resuming: SSL.Connection | None = None  # the last one, if it resumes a session
         self._resumed = 0  # how many resumed one since the last verification
         self._resumes = True
 
     def getContext(self) -> SSL.Context:
-        """Return the context, always the same. It verifies the server and its host name, but cannot send the name."""
-        return self._context
+        """
+        Return a context, always the same. It presents the certificate, and verifies the server and its host name, but
+        cannot send the name.
+        """
+        return self._context if self._shown is None else self._presenting
+
+    @cached_property
+    def _presenting(self) -> SSL.Context:
+        return self._build()
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """Make the OpenSSL object of one connection, which sends the host name and verifies the server."""
-        connection = SSL.Connection(self._context)
+        connection = self._connection()
         connection.set_app_data(tlsProtocol)  # Twisted before 25 leaves this to us
         if isinstance(self._identity, DNS_ID):  # an address must not be sent (RFC 6066, section 3)
             connection.set_tlsext_host_name(self._identity.hostname)
         self._resume(connection)
+        return connection
+
+    def _connection(self) -> SSL.Connection:
+        connection = SSL.Connection(self._context)
+        if self._shown is not None:
+            show(connection, self._shown)
         return connection
 
     def _resume(self, connection: SSL.Connection) -> None:
@@ -192,9 +209,9 @@ def identity_of(hostname: str) -> DNS_ID | IPAddress_ID:
         raise InvalidGateway(f"{hostname!r} is neither a host name nor an address") from None
 
 
-def show(context: SSL.Context, credential: Certificate) -> None:
+def show(context: SSL.Context | SSL.Connection, credential: Certificate) -> None:
     """
-    Let a context present a certificate, of a client or a server, with its chain.
+    Let a context present a certificate, of a client or a server, with its chain; or a connection one without a chain.
 
     :raises CredentialError: OpenSSL does not accept it, for example because its key is too short.
     """
@@ -202,6 +219,7 @@ def show(context: SSL.Context, credential: Certificate) -> None:
         context.use_certificate(credential.certificate)
         context.use_privatekey(credential.private_key)
         for issuer in credential.chain:
+            assert isinstance(context, SSL.Context)
             context.add_extra_chain_cert(issuer)
     except SSL.Error as error:
         raise CredentialError(f"OpenSSL does not accept {credential!r}: {_advised(_words(error))}") from None
