@@ -368,7 +368,6 @@ class APNSClient:
 
     def _refuse_if_closed(self) -> ClientClosed | None:
         self._home.check()
-        self.touch()
         return None if self._closed is None else ClientClosed("the client is closed")
 
 

@@ -63,6 +63,8 @@ class SendCancelled(CancelledError):
 class _Listener:
     """Sends through a pool, and receives the outcomes."""
 
+    __slots__ = ("_done", "_pool", "ended")
+
     def __init__(self, pool: Pool) -> None:
         self.ended: APNSError | None = None
         self._pool = pool
@@ -343,6 +345,8 @@ def _text(value: bytes | None) -> str | None:
 class Single(_Listener, Generic[T]):
     """One request on its own."""
 
+    __slots__ = ("_result",)
+
     def submit(self, delivery: Delivery) -> Deferred[T]:
         """
         Start sending.
@@ -388,6 +392,8 @@ class Single(_Listener, Generic[T]):
 class SingleSending(Single["Accepted | Rejection"]):
     """One notification to a device or to a channel."""
 
+    __slots__ = ()
+
     def start(self, notification: Notification, token: Token) -> Deferred[Accepted | Rejection]:
         """
         Start sending.
@@ -411,6 +417,8 @@ class SingleSending(Single["Accepted | Rejection"]):
 
 class _Measured(_Listener):
     """Counts the outcomes, except for rejections, which the pool counts: it decides which of them are final."""
+
+    __slots__ = ()
 
     def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]], body: bytes = b"") -> None:
         """APNs accepted it."""
@@ -440,3 +448,5 @@ class MeasuredSending(_Measured, Sending):
 
 class MeasuredSingleSending(_Measured, SingleSending):
     """One notification, counted."""
+
+    __slots__ = ()

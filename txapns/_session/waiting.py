@@ -39,7 +39,7 @@ class Admission:
 
         :raises QueueFull: it may not.
         """
-        if self._full:
+        if self._waiting() >= self._most:
             raise QueueFull(f"{self._most} notifications are waiting already; wait for client.when_ready()")
 
     def when_ready(self) -> Deferred[None]:
