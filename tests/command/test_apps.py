@@ -114,14 +114,14 @@ class AppsTests(CommandCase):
         certificate = Certificate.from_file(self.pem)
         expected = {"name": "a", "source": "file", "credential": "certificate", "topic": None, "gateway": "production"}
         times = {"expires": certificate.expires.isoformat(timespec="seconds"), "fingerprint": certificate.fingerprint}
-        self.assertEqual(first, {**expected, **times, "problem": None, "paused": None, **_ONE_SIDE})
+        self.assertEqual(first, {**expected, **times, "outcomes": False, "problem": None, "paused": None, **_ONE_SIDE})
         self.assertEqual((second["name"], second["source"], second["topic"]), ("b", "database", "t"))
         self.assertIn("No such file", third["problem"])
         text = self.txapns("apps", "list").splitlines()
         self.assertRegex(
-            text[0], "^name  source    credential   expires +topic  gateway +fingerprint +problem +paused$"
+            text[0], "^name  source    credential   expires +topic  gateway +fingerprint +outcomes +problem +paused$"
         )
-        self.assertRegex(text[2], "^b     database  key          - +t      production  [0-9a-f]{64}  - +-$")
+        self.assertRegex(text[2], "^b     database  key          - +t      production  [0-9a-f]{64}  no +- +-$")
 
     def test_two_sides(self) -> None:
         """An app may have two sides, which have the same credential until the sandbox gets its own."""

@@ -41,8 +41,10 @@ class ReloadingTests(SynchronousTestCase):
         self.check(_TLS, _TLS, [], [])
 
     def test_taken_up(self) -> None:
-        """Limits, apps and certificates are taken up."""
+        """Limits, apps, certificates, and how long what is kept, are taken up."""
         self.check("", "limits.stop = 5\nretries.attempts = 3", ["limits.stop", "retries.attempts"], [])
+        kept = "database.retention = 5\noutcomes.retention = 5\noutcomes.most = 5"
+        self.check("", kept, ["database.retention", "outcomes.retention", "outcomes.most"], [])
         self.check("", "[apps.a]\ncertificate = 'a.pem'", ["apps.a"], [])
         self.check("[apps.a]\ncertificate = 'a.pem'", "", ["apps.a"], [])
         certificate = "[apps.a]\ncertificate = 'a.pem'\n"
@@ -54,7 +56,7 @@ class ReloadingTests(SynchronousTestCase):
     def test_left(self) -> None:
         """Everything else needs a restart, also TLS where there was none."""
         for text, keys in (
-            ("database.retention = 5\nretries.first = 2", ["database.retention", "retries.first"]),
+            ("database.path = 'a.db'\nretries.first = 2", ["database.path", "retries.first"]),
             ("intake.native.wait = 5", ["intake.native.wait"]),
             ("intake.apple.tls.certificate = 'a.pem'", ["intake.apple"]),
             ("admin.tls.certificate = 'a.pem'", ["admin.tls"]),

@@ -350,6 +350,7 @@ def _row(name: str, source: str, kind: str, settings: AppSettings | AppSection, 
         "fingerprint": rest.get("fingerprint"),
         "sandbox_expires": None if sandbox_expires is None else iso_time(sandbox_expires),
         "sandbox_fingerprint": rest.get("sandbox_fingerprint"),
+        "outcomes": settings.outcomes,
         "problem": rest.get("problem"),
         "paused": None,
     }

@@ -1,4 +1,4 @@
-"""What a running daemon can take up of a changed configuration: apps, limits, and the certificates of its listeners."""
+"""What a running daemon can take up of a changed configuration: apps, limits, what is kept, and its certificates."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ def in_effect(before: Configuration, after: Configuration) -> Configuration:
     """
     Make the configuration that a daemon has that started with one and reads another.
 
-    :returns: the one before, with the apps, the limits and the listeners' certificates of the other.
+    :returns: the one before, with the apps, the limits, the listeners' certificates, and how long outcomes are kept, of
+        the other.
     """
     replace = msgspec.structs.replace
     faces = before.intake.__struct_fields__
@@ -64,6 +65,8 @@ def in_effect(before: Configuration, after: Configuration) -> Configuration:
         before,
         apps=after.apps,
         limits=after.limits,
+        outcomes=after.outcomes,
+        database=replace(before.database, retention=after.database.retention),
         retries=replace(before.retries, attempts=after.retries.attempts),
         intake=replace(before.intake, **intake),
         admin=_with_tls(before.admin, after.admin),

@@ -134,12 +134,14 @@ class DaemonService(Service):
 
     def _make_prunings(self, clock: IReactorTime) -> list[Pruning]:
         """Forget outcomes, recorded outcomes and what is known of tokens, which are kept for different times."""
-        database, feed = self._configuration.database, self._configuration.outcomes
-        prune_feed = partial(self.store.outcome_feed.prune, most=feed.most)
-        kept = (
-            (self.store.outcomes.prune, database.retention),
-            (prune_feed, feed.retention),
-            (self.store.tokens.prune, 0.0),  # of which each has its own end
+
+        def prune_feed(before: float) -> Deferred[int]:
+            return self.store.outcome_feed.prune(before, most=self._configuration.outcomes.most)
+
+        kept: tuple[tuple[Callable[[float], Deferred[int]], Callable[[], float]], ...] = (
+            (self.store.outcomes.prune, lambda: self._configuration.database.retention),
+            (prune_feed, lambda: self._configuration.outcomes.retention),
+            (self.store.tokens.prune, lambda: 0.0),  # of which each has its own end
         )
         return [Pruning(clock, prune, Retention(clock, seconds), self.store.cluster) for prune, seconds in kept]
 

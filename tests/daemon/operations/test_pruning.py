@@ -23,7 +23,7 @@ class PruningTests(SynchronousTestCase):
         self.clock = DatedClock(START)
         self.dates: list[float] = []
         self.results: list[Deferred[int]] = []
-        self.pruning = Pruning(self.clock, self.prune, Retention(self.clock, 100.0))
+        self.pruning = Pruning(self.clock, self.prune, Retention(self.clock, lambda: 100.0))
 
     def prune(self, before: float) -> Deferred[int]:
         """Note when the queue is pruned, and give the next of the prepared results."""
@@ -53,7 +53,7 @@ class PruningTests(SynchronousTestCase):
     def test_duty(self) -> None:
         """Of several nodes only the one with the duty prunes."""
         cluster = Cluster()
-        pruning = Pruning(self.clock, self.prune, Retention(self.clock, 100.0), cluster)
+        pruning = Pruning(self.clock, self.prune, Retention(self.clock, lambda: 100.0), cluster)
         pruning.start()
         self.clock.pump([60.0, 60.0])
         self.assertEqual((self.dates, len(cluster.asked)), ([], 1))

@@ -21,7 +21,7 @@ class RetentionTests(SynchronousTestCase):
     def test_steady(self) -> None:
         """While the clock is not set, it is the date minus the duration."""
         clock = DatedClock()
-        retention = Retention(clock, KEPT)
+        retention = Retention(clock, lambda: KEPT)
         for _ in range(5):
             self.assertAlmostEqual(retention.begin(), clock.now() - KEPT, delta=1.0)
             clock.advance(KEPT)
@@ -30,7 +30,7 @@ class RetentionTests(SynchronousTestCase):
     def test_not_too_soon(self, steps: list[tuple[int, int]]) -> None:
         """Nothing is forgotten too early, whatever steps the clock takes."""
         clock = DatedClock()
-        retention = Retention(clock, KEPT)
+        retention = Retention(clock, lambda: KEPT)
         dated: list[tuple[float, float]] = []
         for seconds, step in steps:
             begin = retention.begin()
@@ -44,7 +44,7 @@ class RetentionTests(SynchronousTestCase):
         """Once a step is old enough, it is the date minus the duration again."""
         for step in (86_400.0, -86_400.0):
             clock = DatedClock()
-            retention = Retention(clock, KEPT)
+            retention = Retention(clock, lambda: KEPT)
             retention.begin()
             clock.ahead += step
             for _ in range(11):

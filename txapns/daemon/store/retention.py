@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -25,10 +26,10 @@ class Retention:
     How long outcomes are kept.
 
     :param clock: the reactor, or a ``Clock``.
-    :param seconds: how long, in seconds.
+    :param seconds: returns how long, in seconds; it may change.
     """
 
-    def __init__(self, clock: IReactorTime, seconds: float) -> None:
+    def __init__(self, clock: IReactorTime, seconds: Callable[[], float]) -> None:
         self._clock = clock
         self._wall = wall_clock(clock)
         self._seconds = seconds
@@ -41,11 +42,11 @@ class Retention:
 
         Call it from time to time, since it tracks the clock.
         """
-        now = self._clock.seconds()
+        now, seconds = self._clock.seconds(), self._seconds()
         lead = math.floor(self._wall.now() - now)
         while self._leads and self._leads[-1][1] >= lead:
             self._leads.pop()
         self._leads.append((now, lead))
-        while self._leads[0][0] < now - self._seconds:
+        while self._leads[0][0] < now - seconds:
             self._leads.popleft()
-        return now + self._leads[0][1] - self._seconds
+        return now + self._leads[0][1] - seconds
