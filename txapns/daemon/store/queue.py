@@ -26,7 +26,7 @@ from txapns.daemon.values import Idempotency, Lease, Leased, Message, Receipt, S
 __all__ = ["MOST_COUNTED", "SCANNED", "Counts", "QueueDatabase", "QueueState", "StoredQueue", "stopped"]
 
 #: How many rows are counted at most when somebody wants to know how many there are.
-MOST_COUNTED = 100_000
+MOST_COUNTED = 25_000
 #: In how many of the latest notifications those for one device are looked for.
 SCANNED = 100_000
 

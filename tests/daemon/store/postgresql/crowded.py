@@ -102,7 +102,7 @@ class Costs(NamedTuple):
 
 
 @cache
-def crowded(counted: bool, size: int = SIZE) -> Costs:
+def crowded(counted: bool, size: int = SIZE, apps: int = 200) -> Costs:
     """
     Make a database in which much is kept, once in a process.
 
@@ -112,7 +112,7 @@ def crowded(counted: bool, size: int = SIZE) -> Costs:
     atexit.register(place.drop)
     settings = Settings(place.url, schema=place.name)
     with copying(settings, SCHEMAS, LONGEST) as target:
-        Crowd(size).fill(target)
+        Crowd(size, apps).fill(target)
     writing, _ = connect(settings, Mode("crowd"), 0)
     create_ahead(writing, int(START * 1000))
     writing.commit()

@@ -20,10 +20,12 @@ class Explained:
     """
     One statement, as it was executed.
 
+    :ivar milliseconds: how long the server took.
     :ivar nodes: the nodes of its plan, the topmost first.
     """
 
     statement: str
+    milliseconds: float
     nodes: list[Mapping[str, Any]] = attrs.field(repr=False)
 
     @property
@@ -76,7 +78,7 @@ def explain(connection: psycopg.Connection[Any], statement: str, parameters: Any
         explaining = SQL("{}({})").format(explaining, SQL(", ").join(map(Literal, values)))
     [(found,)] = psycopg.ClientCursor(connection).execute(explaining).fetchall()
     plans = json.loads(found) if isinstance(found, str) else found
-    return Explained(statement, _nodes(plans[0]["Plan"]))
+    return Explained(statement, plans[0]["Execution Time"], _nodes(plans[0]["Plan"]))
 
 
 def _type(cursor: psycopg.Cursor[Any], oid: int) -> str:

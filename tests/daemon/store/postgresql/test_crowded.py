@@ -10,7 +10,10 @@ from tests.daemon.store.postgresql import test_superseding as test_supersede
 from tests.daemon.store.postgresql.crowded import STATEMENTS, attempt, check, crowded, problems
 from tests.daemon.store.statements import run
 
-__all__ = ["CrowdedTests", "MillionTests"]
+__all__ = ["CONTRACTS", "CrowdedTests", "MillionTests"]
+
+#: The modules with the contracts of what grows.
+CONTRACTS = (test_feedback_log, test_outcome_feed, test_outcomes, test_queue, test_supersede)
 
 
 @pytest.mark.loopback
@@ -47,8 +50,7 @@ class MillionTests(SynchronousTestCase):
 
     def test_million(self) -> None:
         """What the contracts execute touches as little there, before and after the server has counted the rows."""
-        modules = (test_feedback_log, test_outcome_feed, test_outcomes, test_queue, test_supersede)
-        self.assertEqual(run(*modules), [])
+        self.assertEqual(run(*CONTRACTS), [])
         for counted in (False, True):
             for (statement, reads), parameters in STATEMENTS.all():
                 attempt(crowded(counted, 1_000_000), statement, reads, parameters)

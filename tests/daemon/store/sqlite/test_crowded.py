@@ -10,7 +10,10 @@ from tests.daemon.store.sqlite import test_outcome_feed, test_outcomes, test_pla
 from tests.daemon.store.sqlite.crowded import STATEMENTS, STEPS, attempt, check, crowded
 from tests.daemon.store.statements import run
 
-__all__ = ["CrowdedTests", "MillionTests"]
+__all__ = ["CONTRACTS", "CrowdedTests", "MillionTests"]
+
+#: The modules with the contracts of what grows.
+CONTRACTS = (test_feedback, test_outcome_feed, test_outcomes, test_placing, test_queue, test_superseding)
 
 
 class CrowdedTests(SynchronousTestCase):
@@ -44,8 +47,7 @@ class MillionTests(SynchronousTestCase):
 
     def test_million(self) -> None:
         """What the contracts execute takes as few steps there, but for what looks at each of 5,000 apps."""
-        modules = (test_feedback, test_outcome_feed, test_outcomes, test_placing, test_queue, test_superseding)
-        self.assertEqual(run(*modules), [])
+        self.assertEqual(run(*CONTRACTS), [])
         costs = crowded(1_000_000, 5_000)
         for statement, parameters in STATEMENTS.all():
             attempt(costs, statement, parameters, 40 * 5_000)

@@ -236,19 +236,27 @@ class SQLiteOutcomeFeed:
 
     def prune(self, before: float, most: int, limit: int = 5_000) -> Deferred[int]:
         """See :meth:`IOutcomeFeed.prune`."""
-        return self._database.write(lambda connection: _prune(connection, milliseconds(before), most, limit))
+        date = milliseconds(before)
+
+        def find(connection: sqlite3.Connection) -> str:
+            [(found,)] = connection.execute(_FIND_OLD, [most, date, MOST_APPS])
+            return str(found)
+
+        def forget(found: str) -> Deferred[int] | int:
+            if found == "[]":
+                return 0
+            return self._database.write(lambda connection: _forget(connection, found, date, most, limit))
+
+        # To look at thousands of apps takes milliseconds, for which nobody who writes should wait.
+        return self._database.read(find).addCallback(forget)
 
 
 def _names(apps: Collection[str] | None) -> str | None:
     return None if apps is None else array(sorted(apps))
 
 
-def _prune(connection: sqlite3.Connection, before: int, most: int, limit: int) -> int:
-    [(found,)] = connection.execute(_FIND_OLD, [most, before, MOST_APPS])
-    old = msgspec.json.decode(found)
-    if not old:
-        return 0
-    each = share(limit, len(old))
+def _forget(connection: sqlite3.Connection, found: str, before: int, most: int, limit: int) -> int:
+    each = share(limit, len(msgspec.json.decode(found)))
     [(ends,)] = connection.execute(_FIND_END, [each, most, each, before, found])
     connection.execute(_FORGET, [ends])
     connection.execute(_MOVE_FIRST, [ends])

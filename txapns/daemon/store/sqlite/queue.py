@@ -466,7 +466,7 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
             with lenient(connection):
                 return [name for (name,) in connection.execute(_FIND_APPS, [due])]
 
-        return self._between(find)
+        return self._read(find)
 
     def waiting(self, app: str) -> Estimate:
         """See :meth:`IQueue.waiting`. Only this process has the database, so the count is exact."""
@@ -476,10 +476,12 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
         """See :meth:`IQueue.depths`."""
         now = self._clock.seconds()
 
-        def look(connection: sqlite3.Connection) -> list[tuple[str, int, float | None]]:
+        def first(connection: sqlite3.Connection) -> dict[int, int | None]:
+            return dict(connection.execute(_FIND_FIRSTS).fetchall())
+
+        def look(firsts: dict[int, int | None]) -> list[tuple[str, int, float | None]]:
             self._leases.expire(now)
             leased, found = self._leases.counts(), []
-            firsts = dict(connection.execute(_FIND_FIRSTS).fetchall())
             for name, number in sorted(self._state.apps.items()):
                 due = firsts.get(number)
                 count = sum([leased.get(flow, 0) for flow in self._state.app_flows.get(name, ())])
@@ -489,7 +491,12 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
         def join(found: list[tuple[str, int, float | None]]) -> list[Depth]:
             return [Depth(name, self._state.waiting[name], leased, oldest) for name, leased, oldest in found]
 
-        return self._between(look).addCallback(join)
+        # Of thousands of apps that takes milliseconds, for which nobody who writes should wait.
+        finding = self._read(first)
+        return finding.addCallback(lambda firsts: self._between(lambda _: look(firsts))).addCallback(join)
+
+    def _read(self, function: Callable[[sqlite3.Connection], _R]) -> Deferred[_R]:
+        return self._database.read(function) if self._state.running else stopped()
 
 
 def _is_due(found: object) -> bool:
