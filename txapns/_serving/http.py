@@ -6,8 +6,8 @@ HTTP/1.1 for the faces that speak it, with limits on memory, time and work.
     bytes ──► _Channel ──► Request ──► IApplication.begun      the head has arrived: refuse it, or go on
                                   └──► IApplication.received   the body has arrived, too: answer
 
-Twisted's own server spends four times as long on a request, makes objects for each that nobody needs here, and reads
-what is refused here. :mod:`~txapns._serving.messages` reads the bytes.
+Twisted's own server spends more than twice as long on a request, makes objects for each that nobody needs here, and
+reads what is refused here (``benchmarks/intake.py``). :mod:`~txapns._serving.messages` reads the bytes.
 
 A request that is refused costs next to nothing. The application sees the head of a request first; if it refuses it
 there, the body is not read. The size of a body is limited while it arrives, whether its length was announced or not,
@@ -363,7 +363,7 @@ class _Channel(FaceProtocol):
                 raise BadHead(f"the head of the request is longer than {self.server.limits.head} bytes")
             if end < 0:
                 return False
-            head = Head.parse(self._buffer[begin:end])
+            head = Head(self._buffer[begin : end + 4])
             request = Request(self, head)
         except BadHead as error:
             self.refuse(self.server.application.fault(400, str(error)))

@@ -12,30 +12,28 @@ Requests of HTTP/1.1 as bytes (RFC 9112): their heads, and how long their bodies
 With ``Transfer-Encoding: chunked``, the body is ``5␍␊hello␍␊0␍␊␍␊`` instead: chunks with their sizes in hexadecimal,
 the last of which is empty, and after it header fields, if any, which are ignored.
 
-What two servers could read differently is refused, since a proxy may pass it on: a length that is given twice or in two
-ways, spaces around a name, lines that end with ␊ alone, and header fields that are continued on the next line.
+The parser is llhttp, which is in Node.js, by way of ``httptools``. It refuses what two servers could read differently,
+since a proxy may pass it on: spaces around a name, lines that end with ␊ alone, header fields that are continued on the
+next line, and a length that is given twice or in two ways. It would go on to the next request, which is not to be read
+before this one is answered; so it is given one head at a time, and a chunked body up to where it may end.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Protocol
 
-import attrs
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from txapns._serving.target import BadHead
 
 __all__ = ["BadBody", "Body", "ChunkedBody", "Head", "SizedBody"]
 
-_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_LINE = re.compile(rb"(" + _TOKEN + rb") ([\x21-\x7e]+) (HTTP/1\.[01])")
-_FIELD = re.compile(rb"(" + _TOKEN + rb"):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
-_LENGTH = re.compile(rb"[0-9]{1,100}")
-_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[^\x00-\x08\x0a-\x1f\x7f]*)?")
+_END = b"\r\n\r\n"
+_VERSIONS = (b" HTTP/1.1", b" HTTP/1.0")  # the parser would read others, and other protocols
+_CHUNKED = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
 _FIELDS = 100  # header fields in a request
-_LONGEST = 1_024  # bytes of the line with the size of a chunk
-_TRAILERS = 16_384  # bytes of the header fields after a chunked body
+_FRAMING = 16_384  # bytes between two pieces of a chunked body, and after the last
 
 
 class BadBody(Exception):
@@ -57,42 +55,52 @@ class Body(Protocol):
         Read what has arrived.
 
         :param keep: called with each piece of the body.
-        :returns: what is left: the beginning of what cannot be read yet, or what follows the body.
+        :returns: what follows the body.
         :raises BadBody: the body is malformed.
         """
 
 
-@attrs.define
 class Head:
     """
     The head of a request.
 
+    :param data: its bytes, with the empty line at its end.
+
     :ivar fields: the values of the header fields, in order, by their names in lower case.
+    :raises BadHead: it is malformed.
     """
 
-    method: bytes
-    target: bytes
-    version: bytes
-    fields: dict[bytes, list[bytes]]
-
-    @classmethod
-    def parse(cls, data: bytes) -> Head:
-        """Read a head, without the empty line at its end; raises :exc:`BadHead` if it is malformed."""
-        first, *lines = data.split(b"\r\n")
-        line = _LINE.fullmatch(first)
-        if line is None:
+    def __init__(self, data: bytes) -> None:
+        self.target = b""
+        self.fields: dict[bytes, list[bytes]] = {}
+        self._count = 0
+        parser = HttpRequestParser(self)
+        try:
+            parser.feed_data(data)
+        except HttpParserUpgrade:
+            pass  # it asks for another protocol, which a server need not speak
+        except HttpParserError as error:
+            raise BadHead(f"the head of the request is malformed: {error}") from None
+        first = data[: data.find(b"\r\n")]
+        if not first.endswith(_VERSIONS):
             raise BadHead("the request does not begin with a line of HTTP/1.1")
-        if len(lines) > _FIELDS:
+        if self._count > _FIELDS:
             raise BadHead(f"the request has more than {_FIELDS} header fields")
-        fields: dict[bytes, list[bytes]] = {}
-        for each in lines:
-            field = _FIELD.fullmatch(each)
-            if field is None:
-                raise BadHead("a header field of the request is malformed")
-            name, value = field.groups()
-            fields.setdefault(name.lower(), []).append(value.rstrip(b" \t"))
-        method, target, version = line.groups()
-        return cls(method, target, version, fields)
+        self.method = parser.get_method()
+        self.version = first[-8:]
+
+    # What the parser calls.
+
+    def on_url(self, url: bytes) -> None:
+        """Take the target."""
+        self.target = url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header field."""
+        self._count += 1
+        self.fields.setdefault(name.lower(), []).append(value.rstrip(b" \t"))
+
+    # What follows from it.
 
     @property
     def persistent(self) -> bool:
@@ -109,17 +117,12 @@ class Head:
         return expected is not None and expected[0].lower() == b"100-continue" and self.version != b"HTTP/1.0"
 
     def length(self) -> int | None:
-        """Find the length of the body, ``None`` if it is chunked; raises :exc:`BadHead` if it is not clear."""
-        lengths, codings = self.fields.get(b"content-length"), self.fields.get(b"transfer-encoding")
-        if codings is not None:
-            if lengths or self.version == b"HTTP/1.0" or [each.lower() for each in codings] != [b"chunked"]:
-                raise BadHead("the only Transfer-Encoding accepted is chunked, in HTTP/1.1, without a Content-Length")
+        """Find the length of the body, ``None`` if it is chunked; raises :exc:`BadHead` if it is coded otherwise."""
+        if (codings := self.fields.get(b"transfer-encoding")) is not None:
+            if self.version == b"HTTP/1.0" or [each.lower() for each in codings] != [b"chunked"]:
+                raise BadHead("the only Transfer-Encoding accepted is chunked, in HTTP/1.1")
             return None
-        if lengths is None:
-            return 0
-        if len(lengths) > 1 or not _LENGTH.fullmatch(lengths[0]):
-            raise BadHead("the Content-Length must be one whole number")
-        return int(lengths[0])
+        return int(self.fields.get(b"content-length", (b"0",))[0])
 
 
 class SizedBody:
@@ -146,59 +149,61 @@ class ChunkedBody:
     """A body that comes in chunks; see :class:`Body`."""
 
     def __init__(self) -> None:
-        self.complete = False
-        self._next = ChunkedBody._size  # not bound, which would be a cycle of references
-        self._left = 0
-        self._trailers = 0
+        self._taken = _Taken()
+        self._parser = HttpRequestParser(self._taken)
+        self._parser.feed_data(_CHUNKED)
+        self._last = b""  # the last bytes that were read: what may be the end can come in two parts
+        self._framing = 0
+
+    @property
+    def complete(self) -> bool:
+        """See :class:`Body`."""
+        return self._taken.complete
 
     def read(self, data: bytes, keep: Callable[[bytes], None]) -> bytes:
         """See :class:`Body`."""
-        at, end = -1, 0
-        while at != end and not self.complete:
-            at, end = end, self._next(self, data, end, keep)
-        return data[end:]
-
-    # Each returns where to go on: at the same place, if more has to arrive.
-
-    def _size(self, data: bytes, at: int, keep: Callable[[bytes], None]) -> int:
-        end = data.find(b"\r\n", at)
-        if (end if end >= 0 else len(data)) - at > _LONGEST:
-            raise BadBody("the size of a chunk is too long")
-        if end < 0:
-            return at
-        match = _CHUNK.fullmatch(data, at, end)
-        if match is None:
-            raise BadBody("the size of a chunk is malformed")
-        self._left = int(match[1], 16)
-        self._next = ChunkedBody._data if self._left else ChunkedBody._trailer
-        return end + 2
-
-    def _data(self, data: bytes, at: int, keep: Callable[[bytes], None]) -> int:
-        piece = data[at : at + self._left]
-        if piece:
-            self._left -= len(piece)
+        begin = len(self._last)
+        data = self._last + data
+        while begin < len(data) and not self.complete:
+            found = data.find(_END, max(begin - len(_END) + 1, 0))
+            end = len(data) if found < 0 else found + len(_END)
+            self._feed(data[begin:end])
+            begin = end
+        self._last = data[:begin][1 - len(_END) :]
+        if piece := self._taken.piece():
+            self._framing = 0
             keep(piece)
-        if not self._left:
-            self._next = ChunkedBody._end
-        return at + len(piece)
+        if self._framing > _FRAMING:
+            raise BadBody("the chunks of the body have too much around them")
+        return data[begin:]
 
-    def _end(self, data: bytes, at: int, keep: Callable[[bytes], None]) -> int:
-        end = data[at : at + 2]
-        if not b"\r\n".startswith(end):
-            raise BadBody("a chunk is longer than its size")
-        if len(end) < 2:
-            return at
-        self._next = ChunkedBody._size
-        return at + 2
+    def _feed(self, data: bytes) -> None:
+        self._framing += len(data)
+        try:
+            self._parser.feed_data(data)
+        except HttpParserError as error:
+            raise BadBody(f"the chunks of the body are malformed: {error}") from None
 
-    def _trailer(self, data: bytes, at: int, keep: Callable[[bytes], None]) -> int:
-        end = data.find(b"\r\n", at)
-        if self._trailers + (end if end >= 0 else len(data)) - at > _TRAILERS:
-            raise BadBody("there are too many header fields after the body")
-        if end < 0:
-            return at
-        self.complete = end == at
-        if not self.complete and not _FIELD.fullmatch(data, at, end):
-            raise BadBody("a header field after the body is malformed")
-        self._trailers += end + 2 - at
-        return end + 2
+
+class _Taken:
+    """What the parser has read of a chunked body. It is not the body itself, which would be a cycle of references."""
+
+    def __init__(self) -> None:
+        self.complete = False
+        self._pieces: list[bytes] = []
+
+    def piece(self) -> bytes:
+        """Return what has been read since the last time."""
+        piece = b"".join(self._pieces)
+        self._pieces.clear()
+        return piece
+
+    # What the parser calls.
+
+    def on_body(self, data: bytes) -> None:
+        """Take a part of the body."""
+        self._pieces.append(data)
+
+    def on_message_complete(self) -> None:
+        """Learn that the body is complete."""
+        self.complete = True
