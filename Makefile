@@ -34,7 +34,7 @@ test: $(DEV) ## run the tests
 campaigns: $(DEV) ## run what make test leaves out, since it takes long: many seeds, a million rows, kills
 	$(BIN)/python -m pytest -n 3 --dist loadfile -m campaign
 
-test-all: ## run the tests with the latest Python, all but slow ones with 3.10, and the library's with those between
+test-all: ## run the tests with the latest Python and with 3.10, and the library's with those between
 	@tools/each-python $(MAKE) test
 
 flaky: $(DEV) ## run the tests ten times in random order, and show what was not green each time

@@ -70,10 +70,12 @@ class HostTests(HostCase):
         """A pool of forked processes, which inherit the client."""
         self.run_in("fork-pool", 5)
 
+    @pytest.mark.campaign
     def test_spawn_pool(self) -> None:
         """A pool of processes that start anew, and get the client pickled."""
         self.run_in("spawn-pool", 3)
 
+    @pytest.mark.campaign
     def test_forkserver_pool(self) -> None:
         """A pool of processes that a server forks."""
         self.run_in("forkserver-pool", 4)

@@ -577,6 +577,7 @@ class LoopbackPagesTests(SynchronousTestCase):
             token_of_dora=DORA,
         )
 
+    @pytest.mark.campaign
     def test_daemon(self) -> None:
         """docs/daemon.rst can be followed, and everything prints what it says."""
         play("docs/daemon.rst", Desk(Path(self.mktemp())))

@@ -287,7 +287,7 @@ class PushkinTests(SygnalCase):
         self.assertEqual(await self.notify(pushkey_of(TOKENS[1])), (200, []))
         self.assertEqual(list(seen.values()), [2])
 
-    @pytest.mark.slow
+    @pytest.mark.campaign
     async def test_refused(self) -> None:
         """While the proxy refuses, Synapse is told to try again; when it does so, the notification goes out."""
         self.proxy.answer = lambda client: client.say(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")

@@ -26,7 +26,7 @@ __all__ = ["AppsTests", "TerminalTests"]
 _ONE_SIDE = {"environment": None, "sandbox_expires": None, "sandbox_fingerprint": None}
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 class AppsTests(CommandCase):
     """``txapns apps``."""
 

@@ -84,7 +84,7 @@ class PlaceCase(SynchronousTestCase):
 
 
 @pytest.mark.loopback
-@pytest.mark.slow
+@pytest.mark.campaign
 class AppleTests(PlaceCase):
     """Straight to Apple, which is simulated."""
 
@@ -107,7 +107,7 @@ class AppleTests(PlaceCase):
 
 
 @pytest.mark.loopback
-@pytest.mark.slow
+@pytest.mark.campaign
 class DaemonTests(PlaceCase):
     """By way of a daemon."""
 

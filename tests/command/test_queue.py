@@ -17,7 +17,7 @@ from txapns.daemon.values import Settlement, State
 __all__ = ["QueueTests"]
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 class QueueTests(SynchronousTestCase):
     """``txapns queue`` while the daemon is not running."""
 

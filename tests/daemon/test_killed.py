@@ -134,7 +134,7 @@ class KillCase(KilledCase):
 
 
 @pytest.mark.loopback
-@pytest.mark.slow
+@pytest.mark.campaign
 class NativeKillTests(KillCase):
     """The HTTP API."""
 

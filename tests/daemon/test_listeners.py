@@ -14,7 +14,7 @@ __all__ = ["DescriptorTests", "PageTests"]
 
 
 @pytest.mark.loopback
-@pytest.mark.slow
+@pytest.mark.campaign
 class PageTests(DaemonCase):
     """Requests that a browser makes for web pages."""
 
@@ -37,7 +37,7 @@ class PageTests(DaemonCase):
 
 
 @pytest.mark.loopback
-@pytest.mark.slow
+@pytest.mark.campaign
 class DescriptorTests(DaemonCase):
     """A process with few file descriptors."""
 

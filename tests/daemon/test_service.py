@@ -38,7 +38,7 @@ __all__ = [
 
 
 @pytest.mark.loopback
-@pytest.mark.slow
+@pytest.mark.campaign
 class LifeTests(DaemonCase):
     """Starting, working and stopping."""
 
@@ -131,7 +131,7 @@ class LifeTests(DaemonCase):
 
 
 @pytest.mark.loopback
-@pytest.mark.slow
+@pytest.mark.campaign
 class StartTests(DaemonCase):
     """What keeps it from starting is reported in a sentence, with status 2."""
 
@@ -232,7 +232,7 @@ class TroubleTests(DaemonCase):
         await self.check(2)
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 class StoreTests(DaemonCase):
     """A database that is removed, replaced or damaged, or used by another daemon."""
 
@@ -373,7 +373,7 @@ main()
 
 
 @pytest.mark.loopback
-@pytest.mark.slow
+@pytest.mark.campaign
 class ClockTests(DaemonCase):
     """Its clock is an hour ahead, and is corrected and set wrong again under load."""
 
@@ -473,7 +473,7 @@ class ClockTests(DaemonCase):
 
 
 @pytest.mark.loopback
-@pytest.mark.slow
+@pytest.mark.campaign
 class SecretTests(DaemonCase):
     """Nothing that it writes contains secrets."""
 

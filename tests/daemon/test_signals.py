@@ -110,7 +110,7 @@ class RepeatedTests(SynchronousTestCase):
 
 
 @pytest.mark.loopback
-@pytest.mark.slow
+@pytest.mark.campaign
 class SignalTests(DaemonCase):
     """A daemon that gets signals."""
 

@@ -18,7 +18,7 @@ __all__ = ["TwistTests"]
 
 
 @pytest.mark.loopback
-@pytest.mark.slow
+@pytest.mark.campaign
 class TwistTests(DaemonCase):
     """What ``twist apns`` runs."""
 

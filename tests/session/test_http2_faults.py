@@ -317,7 +317,7 @@ class LifespanTests(FaultCase):
         assert isinstance(error, errors.GatewayShutdown)
         self.assertEqual((error.code, str(error)), (CALM, "the gateway ends this connection: HTTP/2 error 11"))
 
-    @pytest.mark.slow
+    @pytest.mark.campaign
     def test_a_few_each(self) -> None:
         """A server that takes a handful on each connection is given about one connection a second."""
         for most in (1, 5, 9):
@@ -895,7 +895,7 @@ class AnswerTests(FaultCase):
         bearers = {reception.headers["authorization"] for reception in self.simulator.inbox.received}
         self.assertEqual((len(bearers), self.simulator.inbox.connections), (1, 2))
 
-    @pytest.mark.slow
+    @pytest.mark.campaign
     def test_nothing_but_500(self) -> None:
         """Where the server answers 500 to everything, a batch ends in time: each was asked once and repeated thrice."""
         count = 2_000

@@ -29,7 +29,7 @@ app_ids."com.example.later".app = "later"
 
 
 @pytest.mark.loopback
-@pytest.mark.slow
+@pytest.mark.campaign
 class HomeserverTests(DaemonCase):
     """Requests of a homeserver."""
 

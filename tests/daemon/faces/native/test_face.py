@@ -134,6 +134,7 @@ class DescriptionTests(SynchronousTestCase):
             "/v1/apps/{app}/outcomes",
             "/v1/apps/{app}/pause",
             "/v1/apps/{app}/resume",
+            "/v1/apps/{app}/sandbox/credential",
             "/v1/apps/{app}",
             "/v1/openapi.json",
         ]

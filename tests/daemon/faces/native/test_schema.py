@@ -27,7 +27,7 @@ CREDENTIAL = {"key": Authority().p8.decode(), "key_id": "KEY", "team_id": "TEAM"
 
 
 @pytest.mark.loopback
-@pytest.mark.slow
+@pytest.mark.campaign
 class SchemaTests(SynchronousTestCase):
     """Requests that the document describes, and such as it does not allow, against a process that serves the face."""
 

@@ -192,7 +192,7 @@ class TransactionTests(SynchronousTestCase):
 
 
 @pytest.mark.loopback
-@pytest.mark.slow
+@pytest.mark.campaign
 class ServerTests(SynchronousTestCase):
     """Servers that go away and come back."""
 
@@ -275,7 +275,7 @@ class ServerTests(SynchronousTestCase):
 
 
 @pytest.mark.loopback
-@pytest.mark.slow
+@pytest.mark.campaign
 class SilenceTests(SynchronousTestCase):
     """A server, or a network, that says nothing any more."""
 
@@ -337,7 +337,7 @@ class SilenceTests(SynchronousTestCase):
 
 
 @pytest.mark.loopback
-@pytest.mark.slow
+@pytest.mark.campaign
 class SettingsOfServersTests(SynchronousTestCase):
     """Servers whose settings endanger what they store."""
 

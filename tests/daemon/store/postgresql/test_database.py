@@ -222,7 +222,7 @@ class DatabaseTests(SynchronousTestCase):
 
 
 @pytest.mark.loopback
-@pytest.mark.slow
+@pytest.mark.campaign
 class AwayTests(SynchronousTestCase):
     """A server that goes away and comes back."""
 
@@ -308,7 +308,7 @@ class AwayTests(SynchronousTestCase):
 
 
 @pytest.mark.loopback
-@pytest.mark.slow
+@pytest.mark.campaign
 class SilenceTests(SynchronousTestCase):
     """A network that says nothing any more, with the threads of a daemon."""
 
@@ -345,7 +345,7 @@ class SilenceTests(SynchronousTestCase):
 
 
 @pytest.mark.loopback
-@pytest.mark.slow
+@pytest.mark.campaign
 class FullDiskTests(SynchronousTestCase):
     """A disk that is full."""
 

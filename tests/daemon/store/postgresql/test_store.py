@@ -145,7 +145,7 @@ class StoreTests(SynchronousTestCase):
 
 
 @pytest.mark.loopback
-@pytest.mark.slow
+@pytest.mark.campaign
 class FailureTests(SynchronousTestCase):
     """A node whose database goes away."""
 

@@ -519,7 +519,7 @@ world.stop()
 
 
 @pytest.mark.loopback
-@pytest.mark.slow
+@pytest.mark.campaign
 class SeparateProcessTests(SynchronousTestCase):
     """A separate process has the database."""
 
