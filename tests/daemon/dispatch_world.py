@@ -33,9 +33,23 @@ from txapns.daemon.store.sqlite.queue import SQLiteQueue
 from txapns.daemon.store.sqlite.tables import QueueState
 from txapns.daemon.store.sqlite.timeline import Timeline
 from txapns.daemon.store.sqlite.token_environments import SQLiteTokenEnvironments
-from txapns.daemon.values import App, Environment, Lane, Lease, Limits, Message, Outcome, Pause, Settlement, State
+from txapns.daemon.values import (
+    App,
+    Environment,
+    Lane,
+    Lease,
+    Limits,
+    Message,
+    Outcome,
+    Pause,
+    Settlement,
+    Side,
+    State,
+)
+from txapns.gateway import Gateway
 from txapns.simulator.authority import Authority
 from txapns.simulator.http2 import ProviderAPIServer, Response
+from txapns.simulator.servers import Simulator
 from txapns.testing import MemorySimulator
 from txapns.wire.requests import Request
 
@@ -264,6 +278,14 @@ class DispatchWorld:
         app = App(name, **fields)
         self.apps.put(app)
         return app
+
+    def add_sandbox(self, port: int = 2199) -> tuple[Simulator, Side]:
+        """Start another simulator, which is Apple's sandbox; returns it and the side of an app there."""
+        sandbox = Simulator(self.clock, authority=self.simulator.authority, dead=[DEAD])
+        sandbox.environment = "sandbox"
+        self.clock.servers[port] = sandbox.tls_factory("http2")
+        gateway = Gateway.http2("127.0.0.1", port, trust_root=sandbox.authority.ca_pem)
+        return sandbox, Side(gateway, self.simulator.certificate())
 
     def accept(
         self,

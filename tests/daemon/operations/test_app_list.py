@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from txapns.daemon.operations.activity import Activity
 from txapns.daemon.operations.app_list import COLUMNS, PAGE, AppDigest, Query, app_row, digest_of
 from txapns.daemon.operations.cells import Cell
-from txapns.daemon.operations.health import AppOverview
+from txapns.daemon.operations.health import AppOverview, SideOverview
 from txapns.daemon.sending.context import AppState
 from txapns.gateway import Gateway
 
@@ -115,6 +115,17 @@ class RowTests(SynchronousTestCase):
         row = app_row(overview("chess", **others), Activity(Clock()), NOW)
         self.assertEqual(len(row), len(COLUMNS))
         return row
+
+    def test_sides(self) -> None:
+        """An app with two sides says so, and has both credentials, marked for what is most urgent."""
+        sides = (SideOverview("production", False, None, "ABCDE12345"), SideOverview("sandbox", True, NOW - 1, ""))
+        app = overview("chess", condition="partial", reason="sandbox: refused", sides=sides)
+        cells = dict(zip(COLUMNS, app_row(app, Activity(Clock()), NOW), strict=True))
+        self.assertEqual(cells["Credential"].text, "key ABCDE12345")
+        self.assertRegex(cells["Credential"].note, "^sandbox: certificate .*, expired$")
+        self.assertEqual(cells["Credential"].kind, "bad")
+        self.assertIn("and sandbox", [cell.note for cell in cells.values()])
+        self.assertEqual((cells["State"].text, cells["State"].kind), ("Works on one side: sandbox: refused", "warn"))
 
     def test_destinations(self) -> None:
         """Apple's environments have names, other servers addresses."""

@@ -65,6 +65,23 @@ class HealthCheckTests(SynchronousTestCase):
         self.world.drain()
         self.assertEqual((self.app().state.accepted, self.app().condition), (1, "working"))
 
+    def test_sides(self) -> None:
+        """An app with two sides says which of them lets nothing through; the daemon is ready."""
+        self.world.simulator.http2_fault = lambda server, request, response: Response(403, "BadCertificateEnvironment")
+        _, side = self.world.add_sandbox()
+        self.world.add_app("chess", sandbox=side)
+        self.assertEqual([each.environment for each in self.app().sides], ["production", "sandbox"])
+        self.world.take([token(1)])
+        app = self.app()
+        self.assertEqual((app.condition, app.reason[:12]), ("partial", "production: "))
+        self.assertEqual([each.stopped for each in app.sides], [True, False])
+        self.assertEqual([each.expires for each in app.sides], [app.expires] * 2)
+        self.assertEqual((app.failing is None, app.again is None), (False, False))
+        overview = self.look()
+        self.assertEqual(
+            (overview.faults, overview.concerns), ([], [f"app chess works on one side only: {app.reason}"])
+        )
+
     def test_paused(self) -> None:
         """An app that is paused says by whom and since when; the daemon is ready."""
         apps = self.world.apps

@@ -93,6 +93,19 @@ class DaemonMetricsTests(SynchronousTestCase):
         self.assertIn(("in_flight", "chess"), own_part)
         self.assertNotIn(("clock_offset_seconds",), self.look())
 
+    def test_sides(self) -> None:
+        """An app with two sides has gauges for each; others have none."""
+        self.assertNotIn("side_stopped", {name[0] for name in self.look()})
+        _, side = self.world.add_sandbox()
+        self.world.add_app("chess", sandbox=side)
+        values = self.look()
+        found = {name: value for name, value in values.items() if name[0].startswith("side_")}
+        expires = values["certificate_expiry_timestamp_seconds", "chess"]
+        for environment in ("production", "sandbox"):
+            self.assertEqual(found.pop(("side_stopped", "chess", environment)), 0)
+            self.assertEqual(found.pop(("side_certificate_expiry_timestamp_seconds", "chess", environment)), expires)
+        self.assertEqual(found, {})
+
     def test_unanswered(self) -> None:
         """A notification that expired unsent has no answer time."""
         self.world.accept(expiration="5")
@@ -320,7 +333,7 @@ class DocumentationTests(SynchronousTestCase):
         world.advance(40.0)
         world.drain(600)
         world.simulator.http2_fault = lambda server, request, response: None
-        world.add_app("news")
+        world.add_app("news", sandbox=world.add_sandbox()[1])
         world.take([token(1)], "news")
         world.advance(5.0)
         text = world.scrape().decode()

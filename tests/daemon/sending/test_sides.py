@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from twisted.internet.defer import fail
 from twisted.trial.unittest import SynchronousTestCase
@@ -12,14 +11,12 @@ from tests.daemon.dispatch_world import DEAD, HEADERS, DispatchWorld, token
 from txapns.daemon.errors import Unavailable
 from txapns.daemon.sending.sides import NEITHER_AGE, PUT_OFF, SANDBOX_AGE
 from txapns.daemon.values import ENVIRONMENT, Environment, Limits, Message, Side, State, TokenKind
-from txapns.gateway import Gateway
 from txapns.simulator.http2 import ProviderAPIServer, Response
 from txapns.simulator.servers import Simulator
 from txapns.wire.requests import Request
 
 __all__ = ["CrashTests", "KnownTests", "OutcomeTests", "TroubleTests"]
 
-_PORT = 2199
 _UNKNOWN = Response(400, "BadDeviceToken")
 _REFUSED = Response(403, "BadEnvironmentKeyInToken")
 _DOWN = Response(503, "Shutdown")
@@ -47,17 +44,10 @@ class SidesWorld(DispatchWorld):
 
     def __init__(self, **limits: int) -> None:
         super().__init__()
-        self.sandbox = Simulator(self.clock, authority=self.simulator.authority, dead=[DEAD])
-        self.sandbox.environment = "sandbox"
-        self.clock.servers[_PORT] = self.sandbox.tls_factory("http2")
+        self.sandbox, self.side = self.add_sandbox()
         self.simulator.http2_fault = refuses(SANDBOX, NEITHER, DEAD)
         self.sandbox.http2_fault = refuses(PRODUCTION, NEITHER)
-        self.side = Side(Gateway.http2("127.0.0.1", _PORT, trust_root=self.sandbox.authority.ca_pem), self.credential())
         self.add_app("chess", sandbox=self.side, limits=Limits(**limits))
-
-    def credential(self) -> Any:
-        """Make a certificate."""
-        return self.simulator.certificate()
 
     def change(self, simulator: Simulator, fault: Callable[..., Response | None] | None) -> None:
         """Let a simulator answer differently, on new connections."""

@@ -14,7 +14,7 @@ from zope.interface.verify import verifyObject
 
 from txapns.credentials import Certificate, Credential, ProviderToken
 from txapns.daemon.config.sections import AppLimitsSection
-from txapns.daemon.errors import AppExists, ConfigurationError, Malformed, SecretError, UnknownApp
+from txapns.daemon.errors import AppExists, ConfigurationError, Malformed, NotSupported, SecretError, UnknownApp
 from txapns.daemon.secrets.credentials import decrypt
 from txapns.daemon.secrets.master_key import MasterKey, Secrets
 from txapns.daemon.store.apps import (
@@ -187,7 +187,7 @@ class AppStoreContract:
         """An app with one side has no credential for another one."""
         self.add("a")
         change = partial(rotate_app, secrets=self.secrets, name="a", credential=KEY, now=present())
-        with self.assertRaisesRegex(Malformed, "only one side"):
+        with self.assertRaisesRegex(NotSupported, "only one side"):
             self.write(lambda table: change(table, environment=Environment.SANDBOX))
 
     def test_removed(self) -> None:

@@ -50,6 +50,7 @@ _CONDITIONS: dict[str, tuple[str, Kind]] = {
     "working": ("Working", "ok"),
     "connecting": ("Connecting", "notice"),
     "paused": ("Paused", "notice"),
+    "partial": ("Works on one side", "warn"),
     "open": ("Circuit open", "warn"),
     "tripped": ("Circuit tripped", "bad"),
     "unusable": ("Unusable", "bad"),
@@ -234,8 +235,8 @@ def app_row(app: AppOverview, activity: Activity, now: float) -> list[Cell]:
     return [
         Cell(app.name, note=app.topic, link=f"apps/{quote(app.name)}"),
         _state(app),
-        Cell("unknown" if app.gateway is None else _destination(app.gateway)),
-        credential_cell(app.expires, app.key_id, now),
+        Cell("unknown" if app.gateway is None else _destination(app.gateway), note="and sandbox" if app.sides else ""),
+        _credential(app, now),
         Cell(number(app.waiting), note="" if app.oldest is None else f"oldest {duration(app.oldest)}"),
         Cell(number(state.in_flight), note=_connections(state.connections)),
         Cell(per_second(busy.rate)),
@@ -272,6 +273,14 @@ def credential_cell(expires: float | None, key_id: str, now: float) -> Cell:
     if expires is not None:
         return Cell(*expiry(expires, now), "certificate")
     return Cell(key_id, note="key") if key_id else Cell("unknown")
+
+
+def _credential(app: AppOverview, now: float) -> Cell:
+    if not app.sides:
+        return credential_cell(app.expires, app.key_id, now)
+    first, second = (credential_cell(side.expires, side.key_id, now) for side in app.sides)
+    kind = min([each.kind for each in (first, second) if each.kind], key=_KINDS.index, default="")
+    return Cell(f"{first.note} {first.text}", kind, f"{app.sides[1].environment}: {second.note} {second.text}")
 
 
 def _connections(states: Sequence[str]) -> str:

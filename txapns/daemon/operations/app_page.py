@@ -33,6 +33,7 @@ _ADVICE: Mapping[Condition, str] = {
     "working": "",
     "connecting": "Nothing to do yet. If it lasts, check the network, the gateway and the proxy.",
     "paused": "Nothing is sent, and what is accepted waits. Resume it when that is over.",
+    "partial": "What is for the other side goes on, and what waits is kept. If it lasts, replace that credential.",
     "open": "The daemon tries again by itself. If it lasts, check whether Apple can be reached.",
     "tripped": "What waits is kept. Replace the credential, or correct the app; the daemon then goes on by itself.",
     "unusable": "Correct the app or its credential; the daemon's log says more.",

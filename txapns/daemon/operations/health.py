@@ -33,7 +33,17 @@ from txapns.daemon.store.store import IStore
 from txapns.daemon.values import App, Depth
 from txapns.gateway import Gateway
 
-__all__ = ["IDLE", "AppOverview", "Condition", "HealthCheck", "ISenders", "Overview", "Readiness", "WebhookOverview"]
+__all__ = [
+    "IDLE",
+    "AppOverview",
+    "Condition",
+    "HealthCheck",
+    "ISenders",
+    "Overview",
+    "Readiness",
+    "SideOverview",
+    "WebhookOverview",
+]
 
 _log = Logger()
 
@@ -46,15 +56,16 @@ _T = TypeVar("_T")
 _Default = TypeVar("_Default")
 
 #: The condition of an app: it works, which takes a connection as soon as there is something to send; it has none yet;
-#: somebody paused it; its circuit is open, as nothing gets through for the moment; its circuit is tripped until the app
-#: is changed; it cannot be used at all.
-Condition: TypeAlias = Literal["working", "connecting", "paused", "open", "tripped", "unusable"]
+#: somebody paused it; it has two sides, and on one of them nothing gets through; its circuit is open, as nothing gets
+#: through for the moment; its circuit is tripped until the app is changed; it cannot be used at all.
+Condition: TypeAlias = Literal["working", "connecting", "paused", "partial", "open", "tripped", "unusable"]
 
 # The same in a sentence. An app that works and has a reason has a renewed credential that cannot be used.
 _CONCERNS: Mapping[Condition, str] = {
     "working": "app {} keeps its previous settings",
     "connecting": "app {} has no connection",
     "paused": "app {} is paused",
+    "partial": "app {} works on one side only",
     "open": "the circuit of app {} is open",
     "tripped": "the circuit of app {} is tripped",
     "unusable": "app {} cannot be used",
@@ -63,6 +74,22 @@ _CONCERNS: Mapping[Condition, str] = {
 
 #: What is known of an app that never had anything to send.
 IDLE = AppState("")
+
+
+class SideOverview(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """
+    The health of one side of an app with two.
+
+    :ivar environment: ``"production"`` or ``"sandbox"``.
+    :ivar stopped: whether nothing gets through there.
+    :ivar expires: when its certificate expires; ``None`` if it has none.
+    :ivar key_id: the identifier of its signing key; empty if it has none.
+    """
+
+    environment: str
+    stopped: bool
+    expires: float | None
+    key_id: str
 
 
 # There is one for each app, in all checks: as structures of msgspec's, in 1 µs instead of 3.
@@ -82,6 +109,7 @@ class AppOverview(msgspec.Struct, frozen=True, eq=False, gc=False):
     :ivar state: what its sender says; :data:`IDLE` if it has none.
     :ivar topic: the topic of notifications without one; empty if there is none or that is unknown.
     :ivar key_id: the identifier of its signing key; empty if it has none.
+    :ivar sides: its sides, if it has two.
     """
 
     name: str
@@ -97,6 +125,7 @@ class AppOverview(msgspec.Struct, frozen=True, eq=False, gc=False):
     dead: int | None = None
     topic: str = ""
     key_id: str = ""
+    sides: tuple[SideOverview, ...] = ()
 
 
 class ISenders(Protocol):
@@ -373,11 +402,12 @@ class HealthCheck:
     ) -> AppOverview:
         expires = None if app is None else expiry(app)
         overdue = None if depth is None else _seconds_since(depth.oldest, now)
+        since, until = _partial(state) if condition[0] == "partial" else (state.since, state.until)
         return AppOverview(
             name,
             *condition,
-            _seconds_since(state.since, now),
-            None if state.until is None else max(0.0, state.until - now),
+            _seconds_since(since, now),
+            None if until is None else max(0.0, until - now),
             None if app is None else app.gateway,
             None if expires is None else expires.timestamp(),
             0 if depth is None and state is IDLE else self._store.queue.waiting(name).count,
@@ -386,7 +416,25 @@ class HealthCheck:
             dead,
             "" if app is None else _topic(app),
             app.credential.key_id if app is not None and isinstance(app.credential, ProviderToken) else "",
+            () if app is None or app.sandbox is None else _sides(app, state),
         )
+
+
+def _partial(state: AppState) -> tuple[float | None, float | None]:
+    """Tell since when nothing gets through on one side, and when a few notifications are tried there again."""
+    since = [side.since for side in state.sides if side.since is not None]
+    return min(since, default=None), min([side.until for side in state.sides], default=None)
+
+
+def _sides(app: App, state: AppState) -> tuple[SideOverview, ...]:
+    """Describe the sides of an app that has two."""
+    stopped = {side.environment for side in state.sides}
+    found = []
+    for environment, credential in app.credentials.items():
+        expires = credential.expires.timestamp() if isinstance(credential, Certificate) else None
+        key_id = credential.key_id if isinstance(credential, ProviderToken) else ""
+        found.append(SideOverview(environment, environment in stopped, expires, key_id))
+    return tuple(found)
 
 
 def _topic(app: App) -> str:
@@ -403,6 +451,8 @@ def _condition(app: App, state: AppState) -> tuple[Condition, str]:
         return "paused", f"by {app.pause.caller} since {since:%Y-%m-%d %H:%M} UTC"
     if state.reason:
         return "tripped" if state.tripped else "open", state.reason
+    if state.sides:
+        return "partial", "; ".join(f"{side.environment}: {side.reason}" for side in state.sides)
     if state.under_way and "ready" not in state.connections:
         return "connecting", state.last_error
     return "working", ""

@@ -258,6 +258,13 @@ def _app_gauges(groups: _Groups) -> Iterator[Metric]:
     current = {name: app.condition for name, apps in groups.items() if name != OTHER_APPS for app in apps}
     text = "1 for the condition that the app is in."
     yield _gauge("app_condition", text, ["app", "condition"], ((pair, 1) for pair in current.items()))
+    sides = [([name, side.environment], side) for name in current for app in groups[name] for side in app.sides]
+    if sides:
+        text, both = "1 if nothing gets through on this side of an app with two.", ["app", "environment"]
+        yield _gauge("side_stopped", text, both, ((names, side.stopped) for names, side in sides))
+        text = "When the certificate of this side of an app with two expires."
+        expires = ((names, side.expires) for names, side in sides)
+        yield _gauge("side_certificate_expiry_timestamp_seconds", text, both, expires)
 
 
 def _gauges_of(gauges: _Gauges, groups: _Groups) -> Iterator[Metric]:

@@ -19,7 +19,7 @@ from zope.interface import Interface
 
 from txapns.credentials import Certificate, Credential
 from txapns.daemon.config.sections import NAME, AppDescription
-from txapns.daemon.errors import AppExists, Malformed, UnknownApp
+from txapns.daemon.errors import AppExists, Malformed, NotSupported, UnknownApp
 from txapns.daemon.secrets.credentials import encrypt, reencrypt
 from txapns.daemon.secrets.master_key import MasterKey, Secrets
 from txapns.daemon.store.rows import Instant, printable
@@ -298,7 +298,7 @@ def rotate_app(
     :param environment: the side that it is for, of an app with two. A sandbox side without a credential of its own has
         the same as production; with this, it has its own.
     :raises UnknownApp: it is not in the store.
-    :raises Malformed: it has no sandbox side beside the other.
+    :raises NotSupported: it has no sandbox side beside the other.
     :raises DaemonError: the master key cannot be used.
     """
     if environment is Environment.SANDBOX:
@@ -306,7 +306,7 @@ def rotate_app(
         if settings is None:
             raise _unknown(name)
         if msgspec.json.decode(settings, type=AppSettings).environment is None:
-            raise Malformed(f'the app {name} has only one side: its environment is not "auto"')
+            raise NotSupported(f'the app {name} has only one side: its environment is not "auto"')
         own = EncryptedCredential.of(credential, sandbox_name(name), secrets.master_key())
         table.put_sandbox(name, own, now.timestamp())
         return

@@ -143,7 +143,7 @@ class ListTests(ProvisioningCase):
         self.assertEqual((again.json["credential"], again.json["sandbox"]["credential"]), ("certificate", "key"))
         self.assertIn("localhost", again.json["sandbox"]["gateway"])
         self.assertNotIn("sandbox", self.put("chess").json)
-        self.assertEqual(self.ask("POST", "/chess/sandbox/credential", KEY).status, 400)
+        self.assertEqual(self.ask("POST", "/chess/sandbox/credential", KEY).status, 409)
 
     def test_wrong_sides(self) -> None:
         """What is wrong with one of two sides is named."""

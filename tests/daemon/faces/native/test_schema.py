@@ -86,7 +86,7 @@ class SchemaTests(SynchronousTestCase):
     def repair(self, case: Any) -> None:
         """Put what no schema can describe in its place: the name of an app there is, and what works."""
         path = case.operation.path
-        changes = path in ("/v1/apps/{app}", "/v1/apps/{app}/credential")
+        changes = path in ("/v1/apps/{app}", "/v1/apps/{app}/credential", "/v1/apps/{app}/sandbox/credential")
         case.path_parameters["app"] = "news" if changes else "chess"
         if "channel" in case.path_parameters:
             made = self.session.post(f"{self.address}/v1/apps/chess/channels", json={}, headers=KEY)
@@ -98,4 +98,6 @@ class SchemaTests(SynchronousTestCase):
         if path.endswith("/credential"):
             case.body = CREDENTIAL
         elif case.method == "PUT":
-            case.body.update(credential=CREDENTIAL, gateway="sandbox", trust_root=None)
+            case.body.update(credential=CREDENTIAL, gateway="production", trust_root=None)
+            if case.body.pop("sandbox", None) is not None:
+                case.body.update(environment="auto", sandbox={"credential": CREDENTIAL})
