@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon.test_intake import PAYLOAD, TOKENS, IntakeCase
@@ -11,7 +12,7 @@ from txapns.credentials import Certificate, Credential, ProviderToken
 from txapns.daemon.broadcasts import broadcast_draft, check_broadcast, check_gateway
 from txapns.daemon.errors import Malformed, NotSupported, RequestRefused
 from txapns.daemon.intake import MAX_HEADER
-from txapns.daemon.values import App, Draft
+from txapns.daemon.values import App, Draft, Environment, Side, environment_of
 from txapns.gateway import Gateway
 from txapns.simulator import Authority
 
@@ -69,6 +70,16 @@ class CheckTests(SynchronousTestCase):
         for channel in ("", "a b", "ä", "a\n"):
             refusal = self.refusal(app(topic="com.example.app"), broadcast_draft(PAYLOAD, {}, channel))
             self.assertEqual((type(refusal), refusal.path), (Malformed, "broadcasts[0].channel"))
+
+    def test_side(self) -> None:
+        """A broadcast of an app with two sides goes to production, unless it names the other."""
+        both = attrs.evolve(app(topic="com.example.app"), sandbox=Side(app().gateway, app().credential))
+        for environment, expected in ((None, Environment.PRODUCTION), *zip(Environment, Environment, strict=True)):
+            draft = broadcast_draft(PAYLOAD, {}, CHANNEL, environment=environment)
+            check_broadcast(both, draft, "broadcasts[0]")
+            self.assertEqual(environment_of(draft.headers), expected)
+        refusal = self.refusal(app(topic="com.example.app"), draft)
+        self.assertIsInstance(refusal, NotSupported)
 
 
 class IntakeTests(IntakeCase):

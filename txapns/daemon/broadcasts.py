@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from txapns.channels import broadcast_request
 from txapns.client import default_bundle_id
 from txapns.daemon.errors import Malformed, NotSupported
-from txapns.daemon.values import CHANNEL, App, Draft, Lane
+from txapns.daemon.values import CHANNEL, ENVIRONMENT, App, Draft, Environment, Lane, Side, environment_of
 from txapns.errors import InvalidChannel
 from txapns.notification import Notification
 
-__all__ = ["broadcast_draft", "check_broadcast", "check_gateway"]
+__all__ = ["broadcast_draft", "check_broadcast", "check_gateway", "side_of"]
 
 _NO_PAYLOAD = Notification(payload={})
 
@@ -29,6 +29,7 @@ def broadcast_draft(
     request_id: str | None = None,
     not_before: float | None = None,
     lane: Lane | None = None,
+    environment: Environment | None = None,
 ) -> Draft:
     """
     Make a draft of a broadcast.
@@ -38,7 +39,10 @@ def broadcast_draft(
     :param request_id: the id that the caller chose; ``None`` if the daemon chooses.
     :param not_before: the date before which it is not sent; ``None`` to send it now.
     :param lane: the lane that the caller asks for; ``None`` if the daemon chooses.
+    :param environment: the side that it is for, of an app with two; ``None`` for production, or the only side.
     """
+    if environment is not None:
+        headers = {**headers, ENVIRONMENT: environment.name.lower()}
     ids = () if request_id is None else (request_id,)
     return Draft(payload, {**headers, CHANNEL: channel}, [b""], ids, not_before, lane=lane)
 
@@ -53,16 +57,34 @@ def check_gateway(app: App) -> None:
         raise NotSupported("the app's gateway speaks the binary protocol, which has no broadcasts and no channels")
 
 
+def side_of(app: App, environment: Environment | None) -> Side:
+    """
+    Find the side of an app to which a broadcast, or a request about channels, goes.
+
+    Each environment has channels of its own, and nothing tells of which one a channel is.
+
+    :param environment: the environment; ``None`` for production, or the only side.
+    :raises NotSupported: the app has only one side.
+    """
+    if app.sandbox is None:
+        if environment is not None:
+            raise NotSupported('the app has only one side: its environment is not "auto"')
+        return Side(app.gateway, app.credential)
+    return app.sides[environment or Environment.PRODUCTION]
+
+
 def check_broadcast(app: App, draft: Draft, path: str) -> None:
     """
     Check what a broadcast must have beside what every notification must have.
 
     :param draft: the draft, which has a channel.
     :param path: the part of the request that it is.
-    :raises NotSupported: the app's gateway has no broadcasts.
+    :raises NotSupported: the app's gateway has no broadcasts, or it has not the side that is named.
     :raises Malformed: it has device tokens, a collapse id or no bundle id, or no request can carry its channel.
     """
     check_gateway(app)
+    if ENVIRONMENT in draft.headers:
+        side_of(app, environment_of(draft.headers))
     if list(draft.tokens) != [b""]:
         raise Malformed(f"{path}: a broadcast is for one channel, and for no device tokens", path=path)
     if "apns-collapse-id" in draft.headers:

@@ -26,6 +26,7 @@ from txapns.daemon.interfaces import IApps, IIntake, IQueue
 from txapns.daemon.values import (
     ANYBODY,
     CHANNEL,
+    ENVIRONMENT,
     App,
     Caller,
     Draft,
@@ -248,7 +249,7 @@ def schedule_fault(not_before: float, headers: Mapping[str, str], date: float) -
 
 def _check_fields(headers: Mapping[str, str], path: str) -> None:
     for name, value in headers.items():
-        if name not in _FIELDS:
+        if name not in _FIELDS and not (name == ENVIRONMENT and CHANNEL in headers):
             names = _BROADCAST_NAMES if CHANNEL in headers else _NAMES
             raise _malformed(path, f"unknown header field {name[:40]!a}; allowed are {', '.join(names)}")
         fault = header_fault(name, value)

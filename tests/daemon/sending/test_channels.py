@@ -9,8 +9,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.daemon.channels_world import ChannelsWorld
 from txapns.daemon.errors import NotSupported, UnknownApp
 from txapns.daemon.sending.channels import MOST
+from txapns.daemon.values import Environment, Side
 from txapns.errors import ClientClosed, QueueFull
 from txapns.gateway import Gateway
+from txapns.simulator import Simulator
 
 __all__ = ["AppChannelsTests"]
 
@@ -54,6 +56,20 @@ class AppChannelsTests(SynchronousTestCase):
         self.assertRaises(NotSupported, self.channels.of, "old")
         self.world.move("chess", Gateway.http2("127.0.0.1", 2197))
         self.assertRaises(NotSupported, self.channels.of, "chess")
+
+    def test_sides(self) -> None:
+        """An app with two sides has the channels of production, and those of the sandbox where that is named."""
+        sandbox = Simulator(self.world.reactor, authority=self.world.authority, topic=self.world.simulator.topic)
+        self.world.reactor.servers[2298] = sandbox.tls_factory("channels")
+        app = self.world.apps.get("chess")
+        self.world.add("chess", app.credential, gateway=app.gateway)
+        self.assertRaises(NotSupported, self.channels.of, "chess", Environment.SANDBOX)
+        side = Side(self.world.gateway(management_port=2298), app.credential)
+        self.world.add("chess", app.credential, gateway=app.gateway, sandbox=side)
+        made = self.world.result(self.channels.of("chess", Environment.SANDBOX).create())
+        self.assertEqual(self.world.result(self.channels.of("chess", Environment.SANDBOX).list()), [made.channel_id])
+        for environment in (None, Environment.PRODUCTION):
+            self.assertEqual(self.world.result(self.channels.of("chess", environment).list()), [])
 
     def test_bounded(self) -> None:
         """While the server cannot be reached, so many requests of an app wait, and no more."""

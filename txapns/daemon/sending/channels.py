@@ -13,9 +13,10 @@ from twisted.internet.interfaces import IReactorTime
 
 from txapns._session.channels import Channels
 from txapns.client import Session
-from txapns.daemon.broadcasts import check_gateway
+from txapns.daemon.broadcasts import check_gateway, side_of
 from txapns.daemon.errors import NotSupported, Unavailable
 from txapns.daemon.interfaces import IApps
+from txapns.daemon.values import Environment
 from txapns.errors import APNSError
 
 __all__ = ["AppChannels", "no_channels"]
@@ -35,20 +36,22 @@ class AppChannels:
         self._apps = apps
         self._session = Session(reactor, timeout=timeout, max_queued=MOST)
 
-    def of(self, app: str) -> Channels:
+    def of(self, app: str, environment: Environment | None = None) -> Channels:
         """
         Find the channels of an app.
 
         :param app: its name.
-        :raises NotSupported: its gateway has no server that manages channels.
+        :param environment: the side, of an app with two; ``None`` for production, or the only side.
+        :raises NotSupported: its gateway has no server that manages channels, or it has not the side that is named.
         :raises RequestRefused: there is no such app, or it cannot be used now.
         """
         found = self._apps.get(app)
         check_gateway(found)
-        if found.gateway.management_port is None:
+        side = side_of(found, environment)
+        if side.gateway.management_port is None:
             raise NotSupported("the app's gateway has no server that manages channels: give it a management_port")
         try:
-            return self._session.client(found.credential, found.gateway, topic=found.topic).channels
+            return self._session.client(side.credential, side.gateway, topic=found.topic).channels
         except APNSError as error:
             raise Unavailable(str(error), 60.0) from None
 
@@ -57,7 +60,7 @@ class AppChannels:
         return self._session.close()
 
 
-def no_channels(app: str) -> Channels:
+def no_channels(app: str, environment: Environment | None = None) -> Channels:
     """
     Stand in for the channels of apps where there are none.
 

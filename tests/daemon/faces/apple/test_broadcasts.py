@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.daemon.channels_world import APP, UPDATE
 from tests.daemon.faces.apple.channels_case import BROADCAST, FIELDS, ChannelsCase
 from txapns.daemon.intake import MAX_HEADER
-from txapns.daemon.values import State
+from txapns.daemon.values import Environment, Side, State
 
 __all__ = ["QueueTests", "RelayTests"]
 
@@ -26,6 +26,15 @@ class QueueTests(ChannelsCase):
         self.assertEqual((leased[0].token, leased[0].content.payload), (b"", UPDATE))
         fields = {**FIELDS, "apns-topic": APP, "apns-channel-id": "AbCd"}
         self.assertEqual(dict(leased[0].content.headers), fields)
+
+    def test_side(self) -> None:
+        """A broadcast of an app with two sides is for that whose host name the caller connected to."""
+        app = self.world.apps.get("chess")
+        side = Side(app.gateway, app.credential)
+        self.world.add("chess", app.credential, gateway=app.gateway, topic=app.topic, sandbox=side)
+        for authority in ("api.push.apple.com", "api.sandbox.push.apple.com"):
+            self.assertEqual(self.cast({":authority": authority}).status, 200)
+        self.assertEqual([each.content.environment for each in self.world.lease()], list(Environment))
 
     def test_refused(self) -> None:
         """What cannot be sent, or what Apple requires, is refused in Apple's words and in its order."""

@@ -140,7 +140,7 @@ class FailureTests(ChannelsCase):
         question = Question(Request(1, (), b""), ID, "chess", ChannelRequest(b"GET", ALL.encode(), ()))
 
         def fail(error: Exception) -> Any:
-            def channels_of(app: str) -> Any:
+            def channels_of(app: str, environment: object) -> Any:
                 raise error
 
             return channels_of

@@ -8,7 +8,7 @@ from typing import Any
 from tests.daemon.channels_world import UNKNOWN, UPDATE
 from tests.daemon.faces.native.broadcast_case import PATIENCE, BroadcastCase
 from tests.daemon.fakes import Response, key_of
-from txapns.daemon.values import State
+from txapns.daemon.values import Environment, Side, State
 
 __all__ = ["BroadcastOperationsTests"]
 
@@ -67,6 +67,22 @@ class BroadcastOperationsTests(BroadcastCase):
         self.world.reactor.advance(PATIENCE + 1)
         [response] = self.connection.read()
         self.assertEqual((response.status, response.json["broadcasts"][0]["outcome"]["state"]), (202, "waiting"))
+
+    def test_environment(self) -> None:
+        """A broadcast of an app with two sides may name the sandbox; one of another app may not."""
+        named = {"channel": "AbCd", "payload": json.loads(UPDATE), "environment": "sandbox"}
+        self.assertEqual(self.ask("POST", "chess/broadcasts", {"broadcasts": [named]}).status, 409)
+        app = self.world.apps.get("chess")
+        self.world.add("chess", app.credential, gateway=app.gateway, sandbox=Side(app.gateway, app.credential))
+        said = self.ask(
+            "POST", "chess/broadcasts", {"broadcasts": [named, {"channel": "AbCd", "payload": json.loads(UPDATE)}]}
+        )
+        self.assertEqual(said.status, 202)
+        found = [each.content.environment for each in self.world.lease()]
+        self.assertEqual(found, [Environment.SANDBOX, Environment.PRODUCTION])
+        for change in ({"environment": "both"}, {"headers": {"txapns-environment": "sandbox"}}):
+            said = self.ask("POST", "chess/broadcasts", {"broadcasts": [{**named, **change}]})
+            self.assertEqual(said.status, 400)
 
     def test_not_before(self) -> None:
         """A broadcast may be for later."""

@@ -8,7 +8,9 @@ from twisted.logger import capturedLogs, formatEvent
 
 from tests.daemon.channels_world import APP, UNKNOWN
 from tests.daemon.faces.native.broadcast_case import BroadcastCase
+from txapns.daemon.values import Side
 from txapns.gateway import Gateway
+from txapns.simulator import Simulator
 from txapns.simulator.http2 import Response as AppleResponse
 
 __all__ = ["ChannelOperationsTests", "RefusalTests"]
@@ -73,6 +75,20 @@ class RefusalTests(BroadcastCase):
                 response = self.ask(method, f"{app}/channels{path}", {} if method == "POST" else None, key)
                 self.assertEqual((response.status, response.code), (403, "not_allowed"))
         self.assertEqual(self.world.simulator.sessions, [])
+
+    def test_environment(self) -> None:
+        """The sandbox of an app with two sides has channels of its own."""
+        self.assertEqual(self.ask("GET", "chess/channels?environment=sandbox").status, 409)
+        self.assertEqual(self.ask("GET", "chess/channels?environment=both").status, 400)
+        app, sandbox = self.world.apps.get("chess"), Simulator(self.world.reactor, authority=self.world.authority)
+        self.world.reactor.servers[2298] = sandbox.tls_factory("channels")
+        sandbox.topic = self.world.simulator.topic
+        side = Side(self.world.gateway(management_port=2298), app.credential)
+        self.world.add("chess", app.credential, gateway=app.gateway, topic=app.topic, sandbox=side)
+        made = self.ask("POST", "chess/channels?environment=sandbox", {})
+        self.assertEqual(made.status, 201)
+        listed = [self.ask("GET", f"chess/channels{query}").json for query in ("?environment=sandbox", "")]
+        self.assertEqual([each["channels"] for each in listed], [[made.json["channel"]], []])
 
     def test_apps(self) -> None:
         """An app that does not exist, or whose gateway has no channels."""

@@ -88,6 +88,8 @@ class SchemaTests(SynchronousTestCase):
         path = case.operation.path
         changes = path in ("/v1/apps/{app}", "/v1/apps/{app}/credential", "/v1/apps/{app}/sandbox/credential")
         case.path_parameters["app"] = "news" if changes else "chess"
+        if "/channels" in path:
+            case.query.pop("environment", None)  # the app has only one side
         if "channel" in case.path_parameters:
             made = self.session.post(f"{self.address}/v1/apps/chess/channels", json={}, headers=KEY)
             case.path_parameters["channel"] = quote(made.json()["channel"], safe="")

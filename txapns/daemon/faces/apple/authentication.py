@@ -91,11 +91,16 @@ class Authentication:
         return verified.caller
 
 
+def is_sandbox(fields: Mapping[str, str]) -> bool:
+    """Whether the host name that the caller connected to is that of Apple's sandbox, or like it."""
+    host = fields.get(":authority", "")
+    return "sandbox" in host or "development" in host
+
+
 def app_of(callers: Callers, fields: Mapping[str, str], names: frozenset[str] | None) -> str:
     """Find the app that a request means, among those that the caller may send for (``None`` for all)."""
     topic = fields.get("apns-topic")
-    host = fields.get(":authority", "")
-    found = callers.for_topic(topic, names, sandbox="sandbox" in host or "development" in host)
+    found = callers.for_topic(topic, names, sandbox=is_sandbox(fields))
     if len(found) == 1:
         return found[0]
     if topic is None and found:

@@ -10,16 +10,16 @@ from collections.abc import Mapping
 from urllib.parse import unquote
 
 from txapns.daemon.broadcasts import broadcast_draft
-from txapns.daemon.faces.apple.authentication import app_of
+from txapns.daemon.faces.apple.authentication import app_of, is_sandbox
 from txapns.daemon.faces.apple.requests import BROADCASTS, Submission, headers_of, lane_of, not_before_of, payload_of
 from txapns.daemon.faces.apple.responses import ErrorResponse
 from txapns.daemon.faces.callers import Callers
 from txapns.daemon.intake import MAX_HEADER
-from txapns.daemon.values import CHANNEL, Caller
+from txapns.daemon.values import CHANNEL, Caller, Environment
 from txapns.devices.push import SUFFIXES
 from txapns.wire.requests import Request
 
-__all__ = ["app_of_bundle", "broadcast_of", "checked_channel"]
+__all__ = ["app_of_bundle", "broadcast_of", "checked_channel", "side_meant"]
 
 # What Apple requires of a broadcast, with its reason if it is missing.
 _REQUIRED = {
@@ -57,8 +57,10 @@ def broadcast_of(
     bundle_id = unquote(fields[":path"].removeprefix(BROADCASTS))
     app = app_of_bundle(callers, bundle_id, fields, caller.send)
     headers["apns-topic"] = bundle_id
-    not_before = not_before_of(fields, headers, date)
-    draft = broadcast_draft(payload_of(request, fields), headers, channel, request_id, not_before, lane_of(fields))
+    not_before, side = not_before_of(fields, headers, date), side_meant(callers, app, fields)
+    draft = broadcast_draft(
+        payload_of(request, fields), headers, channel, request_id, not_before, lane_of(fields), side
+    )
     return Submission(request, request_id, app, caller, draft)
 
 
@@ -70,6 +72,14 @@ def checked_channel(fields: Mapping[str, str]) -> str:
     if not _CHANNEL.fullmatch(channel):
         raise ErrorResponse(400, "BadChannelId")
     return channel
+
+
+def side_meant(callers: Callers, app: str, fields: Mapping[str, str]) -> Environment | None:
+    """Tell which side of an app with two is meant, by the host name that the caller connected to."""
+    found = callers.get(app)
+    if found is None or found.sandbox is None:
+        return None
+    return Environment.SANDBOX if is_sandbox(fields) else Environment.PRODUCTION
 
 
 def app_of_bundle(callers: Callers, bundle_id: str, fields: Mapping[str, str], names: frozenset[str] | None) -> str:

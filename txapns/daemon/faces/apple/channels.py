@@ -27,11 +27,11 @@ from txapns import reasons
 from txapns._session.channels import Channels
 from txapns.channels import ChannelAnswer, ChannelRequest
 from txapns.daemon.errors import RequestRefused, UnknownApp
-from txapns.daemon.faces.apple.broadcasts import app_of_bundle, checked_channel
+from txapns.daemon.faces.apple.broadcasts import app_of_bundle, checked_channel, side_meant
 from txapns.daemon.faces.apple.requests import payload_of
 from txapns.daemon.faces.apple.responses import ErrorResponse, Response, response_to_failure
 from txapns.daemon.faces.callers import Callers
-from txapns.daemon.values import CHANNEL
+from txapns.daemon.values import CHANNEL, Environment
 from txapns.errors import APNSError, OutcomeUnknown, QueueFull, RequestRejected, WireError
 from txapns.reasons import Action
 from txapns.wire.requests import Request
@@ -53,21 +53,23 @@ class Question:
     :ivar apns_id: its id, which the caller chose or which is new.
     :ivar app: the name of the app.
     :ivar passed_on: what is passed on.
+    :ivar environment: the side of an app with two; ``None`` for the only one.
     """
 
     request: Request
     apns_id: str
     app: str
     passed_on: ChannelRequest
+    environment: Environment | None = None
 
-    def ask(self, channels_of: Callable[[str], Channels]) -> Deferred[Response]:
+    def ask(self, channels_of: Callable[[str, Environment | None], Channels]) -> Deferred[Response]:
         """
         Pass it on.
 
         :param channels_of: returns the channels of an app.
         :returns: a ``Deferred`` of the response to the caller, which does not fail.
         """
-        asked = maybeDeferred(lambda: channels_of(self.app).forward(self.passed_on))
+        asked = maybeDeferred(lambda: channels_of(self.app, self.environment).forward(self.passed_on))
         return asked.addCallbacks(_answered, _failed)
 
 
@@ -92,7 +94,8 @@ def question_of(
     if CHANNEL in fields or (match[2] == "channels" and method != "POST"):
         passed.append((CHANNEL.encode(), checked_channel(fields).encode()))
     content = payload_of(request, fields) if method == "POST" else b""
-    return Question(request, request_id, app, ChannelRequest(method.encode(), path.encode(), tuple(passed), content))
+    passed_on = ChannelRequest(method.encode(), path.encode(), tuple(passed), content)
+    return Question(request, request_id, app, passed_on, side_meant(callers, app, fields))
 
 
 def _answered(answer: ChannelAnswer) -> Response:

@@ -51,7 +51,7 @@ from txapns.daemon.faces.apple.responses import (
 )
 from txapns.daemon.faces.callers import Callers
 from txapns.daemon.interfaces import IFeedbackLog, IIntake, IKeys
-from txapns.daemon.values import ANYBODY, Caller, FeedbackEntry, Receipt
+from txapns.daemon.values import ANYBODY, Caller, Environment, FeedbackEntry, Receipt
 from txapns.errors import WireError
 from txapns.wire.requests import (
     ENHANCE_YOUR_CALM,
@@ -92,7 +92,7 @@ class AppleContext:
     :ivar clock: the reactor, or a ``Clock``.
     :ivar callers: knows the credentials and topics of the apps.
     :ivar options: the face's section of the configuration.
-    :ivar channels_of: returns the channels of an app, by its name.
+    :ivar channels_of: returns the channels of an app, by its name and its side; see :meth:`AppChannels.of`.
     """
 
     clock: IReactorTime
@@ -102,7 +102,7 @@ class AppleContext:
     keys: IKeys
     feedback: IFeedbackLog
     options: AppleSection
-    channels_of: Callable[[str], Channels]
+    channels_of: Callable[[str, Environment | None], Channels]
 
 
 class AppleConnection(FaceProtocol):

@@ -20,6 +20,7 @@ from txapns.daemon.faces.apple.connection import AppleConnection, AppleContext
 from txapns.daemon.faces.callers import Callers
 from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake, IKeys
 from txapns.daemon.sending.channels import no_channels
+from txapns.daemon.values import Environment
 
 __all__ = ["Apple"]
 
@@ -29,7 +30,7 @@ class Apple:
     The face.
 
     :param clock: the reactor, or a ``Clock``.
-    :param channels_of: returns the channels of an app, by its name.
+    :param channels_of: returns the channels of an app, by its name and its side; see :meth:`AppChannels.of`.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class Apple:
         feedback: IFeedbackLog,
         options: AppleSection,
         limits: ConnectionLimits,
-        channels_of: Callable[[str], Channels] = no_channels,
+        channels_of: Callable[[str, Environment | None], Channels] = no_channels,
     ) -> None:
         self.callers = Callers(apps)
         self._keys = options.keys

@@ -23,7 +23,7 @@ from txapns._serving.http import Answer, Request
 from txapns._serving.operations import Operation, Schema
 from txapns.daemon.broadcasts import broadcast_draft
 from txapns.daemon.errors import Malformed, NotAllowed
-from txapns.daemon.faces.native.json_api import encode, json_body, parameters
+from txapns.daemon.faces.native.json_api import ENVIRONMENTS, AskedEnvironment, encode, json_body, parameters
 from txapns.daemon.faces.native.submissions import (
     IDEMPOTENCY_KEY,
     LANES,
@@ -40,7 +40,7 @@ from txapns.daemon.faces.native.submissions import (
 )
 from txapns.daemon.intake import MAX_HEADER
 from txapns.daemon.interfaces import IApps, IIntake
-from txapns.daemon.values import CHANNEL, Caller, Draft, Lane, Outcome, Receipt
+from txapns.daemon.values import CHANNEL, ENVIRONMENT, Caller, Draft, Lane, Outcome, Receipt
 
 __all__ = ["EXTRAS", "OPERATIONS", "BroadcastOperations", "ChannelId"]
 
@@ -79,6 +79,7 @@ class _Broadcast(Struct, forbid_unknown_fields=True):
     channel: ChannelId
     payload: Annotated[Raw, Meta(description="What Apple gets, byte for byte.", extra_json_schema={"type": "object"})]
     headers: dict[str, str | int | float] = {}
+    environment: AskedEnvironment | UnsetType = UNSET
 
 
 class _Broadcasts(Submission, forbid_unknown_fields=True, kw_only=True):
@@ -148,11 +149,15 @@ class BroadcastOperations:
 
 def _draft(broadcast: _Broadcast, position: int, not_before: float | None, lane: Lane | None) -> Draft:
     headers = {name: value if isinstance(value, str) else digits(value) for name, value in broadcast.headers.items()}
+    if ENVIRONMENT in headers:
+        path = f"broadcasts[{position}].headers.{ENVIRONMENT}"
+        raise Malformed(f"{path}: the environment is given as 'environment'", path=path)
     if CHANNEL in headers:
         path = f"broadcasts[{position}].headers.{CHANNEL}"
         raise Malformed(f"{path}: the channel is given as 'channel'", path=path)
     request_id = headers.pop(_REQUEST_ID, None)
-    return broadcast_draft(bytes(broadcast.payload), headers, broadcast.channel, request_id, not_before, lane)
+    payload, environment = bytes(broadcast.payload), ENVIRONMENTS[broadcast.environment]
+    return broadcast_draft(payload, headers, broadcast.channel, request_id, not_before, lane, environment)
 
 
 def _accepted(receipts: list[Receipt]) -> Answer:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Annotated, TypeVar
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -40,9 +40,9 @@ from txapns.daemon.errors import (
     UnknownChannel,
 )
 from txapns.daemon.faces.native.broadcasts import ChannelId
-from txapns.daemon.faces.native.json_api import encode, json_body, parameters
+from txapns.daemon.faces.native.json_api import ENVIRONMENTS, encode, json_body, parameters
 from txapns.daemon.intake import MAX_HEADER
-from txapns.daemon.values import Caller
+from txapns.daemon.values import Caller, Environment
 from txapns.errors import APNSError, InvalidChannel, OutcomeUnknown, QueueFull, RequestRejected, WireError
 from txapns.reasons import Action, Reason
 
@@ -54,6 +54,14 @@ _log = Logger()
 
 #: The parameter in a path that names a channel.
 CHANNEL = parameter("channel", "path", "The channel's identifier.", type="string", minLength=1, maxLength=MAX_HEADER)
+
+_ENVIRONMENT = parameter(
+    "environment",
+    "query",
+    "Of an app with two sides, the one whose channels are meant; by default, production.",
+    type="string",
+    enum=["production", "sandbox"],
+)
 
 _BUSY = 5.0  # in how many seconds a caller may ask again if Apple does not say
 _REPAIRED = 60.0  # in how many seconds an operator may have repaired something
@@ -99,7 +107,7 @@ class ChannelOperations:
     :param channels: returns the channels of an app.
     """
 
-    def __init__(self, channels: Callable[[str], Channels]) -> None:
+    def __init__(self, channels: Callable[[str, Environment | None], Channels]) -> None:
         self._channels = channels
 
     def list(self, request: Request, caller: Caller, app: str) -> Deferred[Answer]:
@@ -145,8 +153,10 @@ class ChannelOperations:
     def _found(self, request: Request, caller: Caller, app: str) -> Channels:
         if not caller.may_send(app):
             raise NotAllowed("the key does not allow sending for this app")
-        parameters(request)
-        channels = self._channels(app)
+        name = parameters(request, "environment").get("environment", UNSET)
+        if name not in ENVIRONMENTS:
+            raise Malformed("the environment is production or sandbox", path="environment")
+        channels = self._channels(app, ENVIRONMENTS[name])
         if channels.bundle_id is None:
             raise NotSupported("the app has no topic: give it its bundle id")
         return channels
@@ -205,6 +215,7 @@ OPERATIONS = (
         "List the app's broadcast channels.",
         {200: ("All of them.", (_Channels,))},
         _ERRORS,
+        parameters=(_ENVIRONMENT,),
     ),
     Operation(
         "POST",
@@ -215,6 +226,7 @@ OPERATIONS = (
         {201: ("It is made.", (_Channel,))},
         (*_ERRORS, 413, 415),
         body=_NewChannel,
+        parameters=(_ENVIRONMENT,),
     ),
     Operation(
         "GET",
@@ -224,6 +236,7 @@ OPERATIONS = (
         "Read the properties of a broadcast channel.",
         {200: ("They are these.", (_Channel,))},
         _ERRORS,
+        parameters=(_ENVIRONMENT,),
     ),
     Operation(
         "DELETE",
@@ -233,5 +246,6 @@ OPERATIONS = (
         "Delete a broadcast channel for good.",
         {204: ("It is deleted.", ())},
         _ERRORS,
+        parameters=(_ENVIRONMENT,),
     ),
 )

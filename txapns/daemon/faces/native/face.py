@@ -29,7 +29,7 @@ from txapns.daemon.faces.native.json_api import fault, refused, refused_later
 from txapns.daemon.faces.native.openapi import document
 from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake, IKeys, IOutcomeFeed, IOutcomeLog
 from txapns.daemon.sending.channels import no_channels
-from txapns.daemon.values import ANYBODY, Caller
+from txapns.daemon.values import ANYBODY, Caller, Environment
 
 __all__ = ["Native", "openapi"]
 
@@ -53,7 +53,7 @@ class Native:
     :param patience: how long a caller can wait for outcomes, in seconds.
     :param wake: called with an app's name when notifications of the app are due again.
     :param stored: the same apps, if callers may change them.
-    :param channels_of: returns the channels of an app, by its name.
+    :param channels_of: returns the channels of an app, by its name and its side; see :meth:`AppChannels.of`.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Native:
         patience: float = 30.0,
         wake: Callable[[str], None] = _ignore,
         stored: Apps | None = None,
-        channels_of: Callable[[str], Channels] = no_channels,
+        channels_of: Callable[[str, Environment | None], Channels] = no_channels,
     ) -> None:
         self._keys = keys
         self._openapi = openapi()

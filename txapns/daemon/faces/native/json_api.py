@@ -42,10 +42,12 @@ from txapns.payload import half_character
 
 __all__ = [
     "CODES",
+    "ENVIRONMENTS",
     "ERRORS",
     "MAX_CURSOR",
     "MAX_PAGE",
     "STATES",
+    "AskedEnvironment",
     "EnvironmentName",
     "ErrorBody",
     "Seconds",
@@ -109,6 +111,18 @@ EnvironmentName = Annotated[
     Literal["production", "sandbox"],
     Meta(description="The environment whose answer it is, if the app has two sides."),
 ]
+
+#: The name of an environment in a request.
+AskedEnvironment = Annotated[
+    Literal["production", "sandbox"],
+    Meta(description="Of an app with two sides, the one that it is for; by default, production."),
+]
+
+#: What the names of environments mean.
+ENVIRONMENTS: Mapping[object, Environment | None] = {
+    UNSET: None,
+    **{environment.name.lower(): environment for environment in Environment},
+}
 
 #: Writes a body.
 encode = msgspec.json.Encoder().encode
