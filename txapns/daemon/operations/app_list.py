@@ -279,7 +279,7 @@ def _credential(app: AppOverview, now: float) -> Cell:
     if not app.sides:
         return credential_cell(app.expires, app.key_id, now)
     first, second = (credential_cell(side.expires, side.key_id, now) for side in app.sides)
-    kind = min([each.kind for each in (first, second) if each.kind], key=_KINDS.index, default="")
+    kind: Kind = min([each.kind for each in (first, second) if each.kind], key=_KINDS.index, default="")
     return Cell(f"{first.note} {first.text}", kind, f"{app.sides[1].environment}: {second.note} {second.text}")
 
 

@@ -19,7 +19,7 @@ from txapns.daemon.faces.callers import LEEWAY, TOKEN_LIFE, Callers
 from txapns.daemon.interfaces import IKeys
 from txapns.daemon.values import Caller
 
-__all__ = ["Authentication", "app_of"]
+__all__ = ["Authentication", "app_of", "is_sandbox"]
 
 _KEY_PREFIX = "txapns_"  # of the keys of the daemon
 
