@@ -138,9 +138,15 @@ class Browser:
         entries = self._ask("POST", "/se/log", {"type": "browser"})
         return [entry["message"] for entry in entries if entry["level"] in ("SEVERE", "WARNING")]
 
-    def photograph(self, path: Path) -> None:
-        """Take a picture of the whole page."""
-        found = self._devtools("Page.captureScreenshot", captureBeyondViewport=True)
+    def photograph(self, path: Path, *, top: float = 0.0, size: tuple[int, int] | None = None) -> None:
+        """
+        Take a picture of the whole page, or of a part of it.
+
+        :param top: where the part begins, in pixels from the top of the page.
+        :param size: how wide and high it is.
+        """
+        part = {} if size is None else {"clip": {"x": 0, "y": top, "width": size[0], "height": size[1], "scale": 1}}
+        found = self._devtools("Page.captureScreenshot", captureBeyondViewport=True, **part)
         path.write_bytes(base64.b64decode(found["data"]))
 
     def until(self, look: Callable[[], _T]) -> _T:

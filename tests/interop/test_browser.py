@@ -267,6 +267,7 @@ class BrowserTests(TestCase):
                 browser.press(ENTER)
                 browser.until(lambda: browser.run("return !!document.querySelector('#found')"))  # noqa: B023
                 self.assertIn("device token dddd…dddd", browser.text("#found"))
+                self.assertIn("410 Unregistered", browser.text("#device"))
                 self.assertEqual(browser.run("return document.documentElement.scrollWidth"), width)
                 self.assertEqual(browser.complaints(), [])
             finally:
