@@ -72,6 +72,8 @@ class Echo:
     def received(self, request: Request) -> Answer | Deferred[Answer]:
         """Answer the request."""
         self.seen.append(request.body)
+        if request.path == b"/large":
+            return Answer(200, bytes(4_000_000))
         if request.path == b"/stream":
             self.streams.append(EventStream(request, [(b"A", b"b")]))
             return Deferred()
@@ -729,6 +731,15 @@ class LoopbackTests(TestCase):
         for secure in (False, True):
             found = yield deferToThread(self.call, post(b"x" * 900)[:-1], secure)
             self.assertTrue(found.startswith(b"HTTP/1.1 408 "), found)
+
+    @inlineCallbacks
+    def test_large(self) -> Any:
+        """An answer that is larger than the system takes at once is sent whole, and so are the next ones."""
+        large = b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n"
+        for secure in (False, True):
+            found = yield deferToThread(self.call, large + GET + post(b"x" * 9, b"Connection: close"), secure)
+            self.assertEqual((found.count(b"HTTP/1.1 200 "), found.count(b"\0")), (3, 4_000_000))
+            self.assertTrue(found.endswith(b"x" * 9))
 
     @inlineCallbacks
     def test_answered(self) -> Any:
