@@ -182,7 +182,7 @@ async def _in_pages(step: Callable[[int], Awaitable[int]], limit: int | None, st
 def _row(each: Queued) -> dict[str, Any]:
     return {
         "id": each.id,
-        "token": each.token,
+        "token": each.channel or each.token,
         "attempts": str(each.attempts),
         "reason": each.reason or None,
         "accepted": iso_time(each.accepted_at),

@@ -435,11 +435,21 @@ class Outcome:
 
 @attrs.frozen
 class Entry:
-    """One notification in an operator's list, with the time at which the next attempt is, or was, due."""
+    """
+    One notification in an operator's list, with the time at which the next attempt is, or was, due.
+
+    :ivar channel: the channel of a broadcast, as long as its message is kept; ``None`` otherwise.
+    """
 
     token: bytes = attrs.field(repr=redact)
     due: float
     outcome: Outcome
+    channel: str | None = None
+
+    @property
+    def place(self) -> str:
+        """Where it goes, for a person: the channel, or the shortened token."""
+        return self.channel or (redact(self.token) if self.token else "")
 
 
 @attrs.frozen

@@ -100,7 +100,7 @@ class History:
         if not rejected:
             return
         numbers = {each.number for each in rejected}
-        tokens = {each.number: redact(each.token) for each in leased if each.number in numbers}
+        tokens = {each.number: each.content.channel or redact(each.token) for each in leased if each.number in numbers}
         now = self._wall.now()
         for each in rejected:
             token = tokens.get(each.number, "…")

@@ -62,8 +62,8 @@ class LookUp:
         except Unavailable as error:
             return tags.p(f"They cannot be read now: {error}", class_="muted", id="failures")
         caption = "What was rejected, expired or was given up last, newest first"
-        rows = [(each.outcome, redact(each.token), each.outcome.apns_id) for each in found]
-        return _table("failures", caption, "Device token", "None that is not forgotten.", rows)
+        rows = [(each.outcome, each.place, each.outcome.apns_id) for each in found]
+        return _table("failures", caption, "Device token or channel", "None that is not forgotten.", rows)
 
 
 def _found(text: str, *more: Tag) -> Tag:

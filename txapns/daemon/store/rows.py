@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated, TypeAlias
 
+import msgspec
 from msgspec import Meta
 
-__all__ = ["Instant", "printable"]
+from txapns.daemon.values import CHANNEL
+
+__all__ = ["Instant", "channel_of", "printable"]
 
 #: A date in a row, in UNIX seconds, up to the end of the year 9999.
 Instant: TypeAlias = Annotated[float, Meta(ge=0, le=253_402_300_799)]
@@ -15,3 +19,14 @@ Instant: TypeAlias = Annotated[float, Meta(ge=0, le=253_402_300_799)]
 def printable(name: object) -> str:
     """Show a name as it can be printed."""
     return text if (text := str(name)).isprintable() else ascii(text)[1:-1]
+
+
+def channel_of(headers: str | None) -> str | None:
+    """
+    Find the channel of a broadcast.
+
+    :param headers: the header fields of its message, in JSON; ``None`` for what is no broadcast.
+    """
+    with suppress(msgspec.DecodeError):
+        return None if headers is None else msgspec.json.decode(headers, type=dict[str, str]).get(CHANNEL)
+    return None

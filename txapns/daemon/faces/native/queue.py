@@ -81,6 +81,7 @@ class Queued(Struct, omit_defaults=True):
     settled_at: Seconds | UnsetType = UNSET
     unique_id: UniqueId | UnsetType = UNSET
     environment: EnvironmentName | UnsetType = UNSET
+    channel: Annotated[str, Meta(description="The channel of a broadcast.")] | UnsetType = UNSET
 
 
 class _Queue(Struct):
@@ -129,6 +130,7 @@ def queued(entry: Entry) -> Queued:
         UNSET if outcome.settled_at is None else outcome.settled_at,
         outcome.unique_id or UNSET,
         environment_name(outcome),
+        entry.channel or UNSET,
     )
 
 

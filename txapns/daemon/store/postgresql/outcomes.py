@@ -19,6 +19,7 @@ from txapns.daemon.store.postgresql.pruning import forget_messages, prune
 from txapns.daemon.store.postgresql.schema import Connection
 from txapns.daemon.store.postgresql.state import QueueState
 from txapns.daemon.store.queue import MOST_COUNTED, SCANNED, stopped
+from txapns.daemon.store.rows import channel_of
 from txapns.daemon.values import Entry, Environment, Outcome, State
 
 __all__ = ["PostgreSQLOutcomeLog"]
@@ -28,19 +29,20 @@ _T = TypeVar("_T")
 
 _WAITING = """
 SELECT number, token, due, apns_id, app, 0 AS state, status, reason, NULL::bigint AS timestamp, attempts, accepted_at,
-    NULL::bigint AS settled_at, NULL::text AS unique_id, NULL::smallint AS environment
+    NULL::bigint AS settled_at, NULL::text AS unique_id, NULL::smallint AS environment, message
 FROM queue
 """
 
 _SETTLED = """
 SELECT number, token, due, apns_id, app, state, status, reason, timestamp, attempts, accepted_at, settled_at, unique_id,
-    environment
+    environment, message
 FROM outcome
 """
 
 _ENTRIES = """
 SELECT number, token, due, apns_id::text, name, state, status, reason, timestamp, attempts, accepted_at, settled_at,
-    coalesce(unique_id, ''), environment
+    coalesce(unique_id, ''), environment,
+    CASE WHEN token = '' THEN (SELECT headers FROM message WHERE message.number = found.message) END
 FROM ({}) AS found JOIN queue_app ON queue_app.id = found.app ORDER BY number
 """
 
@@ -299,7 +301,7 @@ def _entries(connection: Connection, statement: str, values: Mapping[str, object
 
 def _entry(row: tuple[Any, ...], lead: int) -> Entry:
     number, token, due, apns_id, app, state, status, reason, timestamp, attempts, accepted_at, *last = row
-    settled_at, unique_id, environment = last
+    settled_at, unique_id, environment, headers = last
     outcome = Outcome(
         number,
         apns_id,
@@ -314,4 +316,4 @@ def _entry(row: tuple[Any, ...], lead: int) -> Entry:
         unique_id,
         None if environment is None else Environment(environment),
     )
-    return Entry(token, (due + lead) / 1000, outcome)
+    return Entry(token, (due + lead) / 1000, outcome, channel_of(headers))

@@ -17,6 +17,7 @@ from txapns.daemon.store.acceptance import uuid_text
 from txapns.daemon.store.outcomes import latest_failures
 from txapns.daemon.store.queue import MOST_COUNTED, SCANNED, stopped
 from txapns.daemon.store.queue_time import milliseconds
+from txapns.daemon.store.rows import channel_of
 from txapns.daemon.store.sqlite import feedback_log
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.flows import forget_flows, unused_flows
@@ -31,7 +32,8 @@ _R = TypeVar("_R")
 _OUTCOMES = """
 SELECT
     queue_delivery.number, token, due, lower(hex(apns_id)), name, state, status, reason, timestamp, attempts,
-    accepted_at, settled_at, coalesce(unique_id, ''), environment
+    accepted_at, settled_at, coalesce(unique_id, ''), environment,
+    CASE WHEN token = x'' THEN CAST(headers AS TEXT) END
 FROM queue_delivery
 JOIN queue_app ON queue_app.id = queue_delivery.app
 JOIN queue_message ON queue_message.number = queue_delivery.message
@@ -352,7 +354,7 @@ def _entries(connection: sqlite3.Connection, statement: str, arguments: Sequence
 
 def _entry(row: tuple[Any, ...], lead: int = 0) -> Entry:
     number, token, due, apns_id, app, state, status, reason, timestamp, attempts, accepted_at, *last = row
-    settled_at, unique_id, environment = last
+    settled_at, unique_id, environment, headers = last
     outcome = Outcome(
         number,
         uuid_text(apns_id),
@@ -367,4 +369,4 @@ def _entry(row: tuple[Any, ...], lead: int = 0) -> Entry:
         unique_id,
         None if environment is None else Environment(environment),
     )
-    return Entry(token, (due + lead) / 1000, outcome)
+    return Entry(token, (due + lead) / 1000, outcome, channel_of(headers))
