@@ -59,21 +59,22 @@ def prepare(leased: Sequence[Leased], topic: str | None, date: float) -> Prepare
     """
     notifications: dict[Content, Notification] = {}
     settled: dict[Content, tuple[State, str]] = {}
+    expired: dict[int, bool] = {}  # by the identity of the header fields
     known: dict[tuple[int, str | None], Notification] = {}
     for content in {each.content for each in leased}:
-        expires = content.expires
-        if expires is not None and expires <= date:
+        fields = id(content.headers)
+        if fields not in expired:
+            expires = content.expires
+            expired[fields] = expires is not None and expires <= date
+        if expired[fields]:
             settled[content] = State.EXPIRED, ""
             continue
         try:
             push_type = content.headers.get("apns-push-type") or push_type_of(decode(content.payload))
-            like = known.get((id(content.headers), push_type))
+            like = known.get((fields, push_type))
             if like is None:
-                notification = notification_of(content.payload, content.headers, topic)
-                known[id(content.headers), push_type] = notification
-            else:
-                notification = with_body(like, content.payload)
-            notifications[content] = notification
+                like = known[fields, push_type] = notification_of(content.payload, content.headers, topic)
+            notifications[content] = with_body(like, content.payload)
         except (APNSError, ValueError) as error:  # the priority or the expiration may not be a number
             settled[content] = State.REJECTED, type(error).__name__
     if not settled:

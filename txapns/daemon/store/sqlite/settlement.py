@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping
+from itertools import chain
 
 import msgspec
 
@@ -79,20 +80,21 @@ def conclude(
 
     :param recording: the apps of which outcomes are recorded.
     """
-    chosen = chosen_of(reports)
-    superseded = _supersede(connection, chosen)
-    final = array([number for number, (each, _) in chosen.items() if each.state is not State.WAITING])
-    counts = dict(connection.execute(_COUNT_WAITING, [final]))
-    noted = _note_dead(connection, chosen)
-    recorded = recording & counts.keys()
-    [(to_record,)] = connection.execute(_FIND_RECORDED, [final, array(sorted(recorded))]) if recorded else [("",)]
-    accepted: dict[int, list[int]] = {}
-    rows = []
-    for number, (each, now) in chosen.items():
+    accepted: dict[int, list[int]] = {}  # nearly all, by date
+    others: dict[int, tuple[Settlement, int]] = {}
+    for number, (each, now) in chosen_of(reports).items():
         if is_plain(each):
             accepted.setdefault(now, []).append(number)
         else:
-            rows.append(row_of(each, now, None if each.due is None else timeline.due(each.due)))
+            others[number] = each, now
+    superseded = _supersede(connection, others)
+    rejected = [number for number, (each, _) in others.items() if each.state is not State.WAITING]
+    final = array(list(chain(*accepted.values(), rejected)))
+    counts = dict(connection.execute(_COUNT_WAITING, [final]))
+    noted = _note_dead(connection, others)
+    recorded = recording & counts.keys()
+    [(to_record,)] = connection.execute(_FIND_RECORDED, [final, array(sorted(recorded))]) if recorded else [("",)]
+    rows = [row_of(each, now, None if each.due is None else timeline.due(each.due)) for each, now in others.values()]
     for now, numbers in accepted.items():
         connection.execute(_SETTLE_ACCEPTED, [now, array(numbers)])
     if rows:
