@@ -169,6 +169,22 @@ class ProvisionTests(PyapnsCase):
         app = self.apps.get("chess")
         self.assertEqual((app.topic, app.push_type, app.outcomes), ("com.example.x", "voip", True))
 
+    def test_two_sides(self) -> None:
+        """Of an app with two sides, the certificate of the side that is named is replaced, and nothing else."""
+        settings = AppSettings(environment="auto", topic="com.example.x")
+        credential = read_certificate(CHESS.encode(), None, self.face._now())
+        with self.world.visiting() as database:
+            add_app(AppTable(database), self.world.secrets, "chess", settings, credential, now=self.face._now())
+        self.clock.advance(2)
+        revision = self.apps.revision
+        self.provision()
+        self.assertEqual(self.apps.revision, revision)
+        first, second = Certificate.from_pem(CHESS), Certificate.from_pem(OTHER)
+        self.provision(OTHER)
+        self.assertEqual(self.apps.get("chess").credentials, {"production": first, "sandbox": second})
+        self.provision(OTHER, environment="production")
+        self.assertEqual(self.apps.get("chess").credentials, {"production": second, "sandbox": second})
+
     def test_environment(self) -> None:
         """Another environment replaces the first one; an unknown one is refused."""
         self.provision()

@@ -65,7 +65,7 @@ from txapns.daemon.secrets.credentials import read_certificate
 from txapns.daemon.secrets.master_key import read_private
 from txapns.daemon.secrets.opening import opened
 from txapns.daemon.store.apps import AppSettings
-from txapns.daemon.values import ANYBODY, App, Draft, FeedbackEntry
+from txapns.daemon.values import ANYBODY, App, Draft, Environment, FeedbackEntry
 from txapns.errors import APNSError, CredentialError, InvalidPayload
 
 __all__ = ["LIMIT", "READER", "Pyapns"]
@@ -207,6 +207,11 @@ class Pyapns:
         self, app_id: str, environment: str, credential: Credential, known: App | None
     ) -> Callable[[], Deferred[Any]] | None:
         """Choose what to do; ``None`` for nothing."""
+        if known is not None and known.sandbox is not None:
+            side = Environment[environment.upper()]
+            if known.sides[side].credential == credential:
+                return None
+            return lambda: self._apps.rotate(app_id, credential, side)
         if known is None or known.gateway.host in _others(environment):
             return lambda: self._apps.put(app_id, _settings(environment, known), credential)
         # An app with a gateway of its own keeps it, as it keeps everything else that the operator has set.
