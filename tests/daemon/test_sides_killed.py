@@ -27,6 +27,7 @@ def _token(number: int) -> bytes:
     return number.to_bytes(32, "big")
 
 
+@pytest.mark.campaign
 @pytest.mark.loopback
 class SidesKillTests(TestCase):
     """Two simulators, of which each knows a third of the tokens."""
