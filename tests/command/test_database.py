@@ -55,7 +55,7 @@ class MigrateTests(CommandCase):
     def test_made(self) -> None:
         """Tables that are missing are made, and those that are there stay."""
         self.config("database.path = 'new.db'")
-        modules = ("queue", "outcomes", "feedback", "apps", "keys")
+        modules = ("queue", "outcomes", "feedback", "tokens", "apps", "keys")
         expected = "".join(f"{name}: made version [0-9]+\n" for name in modules)
         self.assertRegex(self.txapns("database", "migrate"), f"^{expected}$")
         self.assertEqual(self.txapns("database", "migrate"), "all tables are up to date\n")
