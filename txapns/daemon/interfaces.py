@@ -343,7 +343,7 @@ class ITokenEnvironments(Interface):
         :raises Unavailable: it cannot be stored now.
         """
 
-    def prune(before: float, most: int = 100_000, limit: int = 5_000) -> Deferred[int]:
+    def prune(before: float, most: int = 100_000, limit: int = 500) -> Deferred[int]:
         """
         Forget some of what does not count any more, and what is too much.
 

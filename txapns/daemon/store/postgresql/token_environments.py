@@ -118,7 +118,7 @@ class PostgreSQLTokenEnvironments:
 
         return self._database.write(write)
 
-    def prune(self, before: float, most: int = 100_000, limit: int = 5_000) -> Deferred[int]:
+    def prune(self, before: float, most: int = 100_000, limit: int = 500) -> Deferred[int]:
         """See :meth:`ITokenEnvironments.prune`."""
         after = {"after": self._pruned, "apps": APPS}
         values = {"before": milliseconds(before) - 1, "most": most, "limit": limit}

@@ -106,7 +106,7 @@ class SQLiteTokenEnvironments:
 
         return self._database.write(write)
 
-    def prune(self, before: float, most: int = 100_000, limit: int = 5_000) -> Deferred[int]:
+    def prune(self, before: float, most: int = 100_000, limit: int = 500) -> Deferred[int]:
         """See :meth:`ITokenEnvironments.prune`."""
         position = self._pruned
 
