@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.daemon.store.contract import result
 from tests.daemon.store.schedule_contract import ScheduleContract
 from tests.daemon.store.sqlite.world import SQLiteWorld
 from txapns.daemon.store.sqlite import placing
@@ -48,6 +50,22 @@ class ClockSetTests(ScheduleContract, SynchronousTestCase):
         self.assertAlmostEqual(self.next_due(), 3_000.0, 1)
         self.world.clock.advance(3_000.0)
         self.assertEqual(self.leased(), second)
+
+    def test_same_date(self) -> None:
+        """Of notifications with the same date, no part is read from the first of that date on."""
+        self.accept_later(300, 1_000.0)
+        steps: list[None] = []
+
+        def placed(connection: sqlite3.Connection) -> object:
+            [last] = connection.execute("SELECT max(not_before), max(number) FROM queue_delivery").fetchall()
+            connection.set_progress_handler(lambda: steps.append(None), 10)
+            try:
+                return placing.place(connection, last, 0, [])
+            finally:
+                connection.set_progress_handler(None, 10)
+
+        self.assertIs(result(self.world.clock, self.world.database.write(placed)), None)
+        self.assertLess(len(steps), 50)
 
     def test_set_back(self) -> None:
         """After the clock was set back, nothing is leased too early, and nothing else is held up."""

@@ -19,18 +19,20 @@ __all__ = ["PART", "place", "place_these"]
 #: How many notifications are looked at in one transaction.
 PART = 1_000
 
-_END = """
-SELECT not_before, number FROM queue_delivery WHERE state = 0 AND attempts = 0 AND not_before IS NOT NULL
-AND (not_before, number) > (?, ?) ORDER BY not_before, number LIMIT 1 OFFSET ?
+# What has the date of the last one, then later dates: SQLite would not seek to (not_before, number) > (?, ?), since the
+# number is the row's, but to the date, of which there may be a million.
+_PART = """
+SELECT * FROM (
+    SELECT not_before, number, due FROM queue_delivery WHERE state = 0 AND attempts = 0 AND not_before IS NOT NULL
+    AND not_before = ? AND number > ? ORDER BY number LIMIT ?
+)
+UNION ALL
+SELECT * FROM (
+    SELECT not_before, number, due FROM queue_delivery WHERE state = 0 AND attempts = 0 AND not_before IS NOT NULL
+    AND not_before > ? ORDER BY not_before, number LIMIT ?
+)
+LIMIT ?
 """
-
-_PLACE = """
-UPDATE queue_delivery SET due = not_before - ?
-WHERE state = 0 AND attempts = 0 AND not_before IS NOT NULL
-AND (not_before, number) > (?, ?) AND (not_before, number) <= (?, ?)
-AND abs(due - not_before + ?) >= ? AND number NOT IN (SELECT value FROM json_each(?))
-"""
-
 
 _PLACE_THESE = """
 UPDATE queue_delivery SET due = not_before - ? WHERE number IN (SELECT value FROM json_each(?)) AND state = 0
@@ -51,7 +53,9 @@ def place(connection: sqlite3.Connection, after: Mark, lead: int, leased: Iterab
     :param leased: the numbers of those that stay where they are.
     :returns: the last one that was looked at; ``None`` at the end.
     """
-    last = connection.execute(_END, [*after, PART - 1]).fetchone()
-    until = (2**62, 0) if last is None else last
-    connection.execute(_PLACE, [lead, *after, *until, lead, STEP, array(list(leased))])
-    return None if last is None else (last[0], last[1])
+    date, number = after
+    found = connection.execute(_PART, [date, number, PART, date, PART, PART]).fetchall()
+    staying = set(leased)
+    moved = [number for date, number, due in found if abs(due - date + lead) >= STEP and number not in staying]
+    place_these(connection, moved, lead)
+    return (found[-1][0], found[-1][1]) if len(found) == PART else None
