@@ -109,13 +109,15 @@ AND entry.cursor > greatest(%(cursor)s, (SELECT first - 1 FROM outcome_tail WHER
 ORDER BY entry.app, entry.cursor LIMIT %(limit)s
 """
 
-# Where a reader goes on: after what it has confirmed and what is forgotten.
+# Where a reader goes on: after what it has confirmed and what is forgotten. With scalar subqueries the server looks
+# into the indexes once for each app; in a join it may go through all apps of the reader for each.
 _PENDING = """
 WITH pending AS (
-    SELECT head.app, head.cursor, greatest(coalesce(reader.cursor, 0), coalesce(tail.first, 1) - 1) AS start
+    SELECT head.app, head.cursor, greatest(
+        coalesce((SELECT cursor FROM outcome_reader WHERE reader = %(reader)s AND app = head.app), 0),
+        coalesce((SELECT first FROM outcome_tail WHERE app = head.app), 1) - 1
+    ) AS start
     FROM outcome_head AS head
-    LEFT JOIN outcome_tail AS tail ON tail.app = head.app
-    LEFT JOIN outcome_reader AS reader ON reader.app = head.app AND reader.reader = %(reader)s
     WHERE %(apps)s::text[] IS NULL OR head.app = ANY(ARRAY(SELECT id FROM queue_app WHERE name = ANY(%(apps)s)))
 )
 """
@@ -148,8 +150,8 @@ ON CONFLICT (reader, app) DO UPDATE SET cursor = greatest(outcome_reader.cursor,
 # be forgotten: the last that is old or one too many.
 _FIND_OLD = """
 SELECT app, cursor, first FROM (
-    SELECT head.app, head.cursor, coalesce(tail.first, 1) AS first
-    FROM outcome_head AS head LEFT JOIN outcome_tail AS tail ON tail.app = head.app
+    SELECT head.app, head.cursor, coalesce((SELECT first FROM outcome_tail WHERE app = head.app), 1) AS first
+    FROM outcome_head AS head
 ) AS kept
 WHERE first <= cursor AND (first <= cursor - %(most)s OR coalesce(
     (SELECT settled_at < %(before)s FROM outcome_entry AS entry WHERE entry.app = kept.app AND entry.cursor = first),
