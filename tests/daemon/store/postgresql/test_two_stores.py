@@ -112,6 +112,7 @@ class TwoStoresMachine(QueueMachine):
             each.due = min(each.due, now + 0.5 + (LONGEST if each.attempts else 0))
             if self.holders.get(each.number) == node:
                 each.until = None
+        self.place(self.all)
 
     @invariant()
     def depths_agree(self) -> None:
