@@ -31,7 +31,7 @@ SIZE, STEPS = 12_000, 29_000
 _STATEMENT = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\b")
 _PAGE = re.compile(r"LIMIT \?[\s)]*\Z")  # a page, whose size is the last parameter
 _EVERY = 10  # steps at a time are counted
-_ROWS = 1_000  # in a page, at most
+_ROWS = 500  # in a page, at most
 
 #: Statements that may take longer, by a part of their text, and why.
 ALLOWED: Mapping[str, str] = {
@@ -129,7 +129,7 @@ def attempt(costs: Costs, statement: str, parameters: Any, most: int) -> None:
     """
     if any(part in statement for part in ALLOWED):
         return
-    if _PAGE.search(statement) and parameters[-1] > _ROWS:  # a page of thousands of rows takes a step for each
+    if _PAGE.search(statement) and parameters[-1] > _ROWS:  # a page of many rows takes steps for each
         parameters = [*parameters[:-1], _ROWS]
     with suppress(sqlite3.IntegrityError):  # what it adds is there
         steps = costs.steps(statement, parameters)
