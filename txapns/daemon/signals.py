@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import attrs
+from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -78,9 +80,17 @@ def stop_on_termination(reactor: Any) -> None:
     """
     Let ``SIGTERM`` stop the reactor and nothing else.
 
-    ``twistd`` would end the process by the same signal again, which a supervisor takes for a failure.
+    ``twistd`` would end the process by the same signal again, which a supervisor takes for a failure. So would another
+    one that comes when the reactor has stopped.
     """
-    _on_signal(reactor, "SIGTERM", reactor.stop)
+    _on_signal(reactor, "SIGTERM", partial(_stop, reactor))
+    if hasattr(signal, "pthread_sigmask"):
+        reactor.addSystemEventTrigger("after", "shutdown", signal.pthread_sigmask, signal.SIG_BLOCK, [signal.SIGTERM])
+
+
+def _stop(reactor: Any) -> None:
+    with suppress(ReactorNotRunning):  # it is stopping already
+        reactor.stop()
 
 
 def _on_signal(reactor: Any, name: str, function: Callable[[], object]) -> None:
