@@ -96,14 +96,14 @@ FROM settled JOIN head USING (app)
 """
 
 _COLUMNS = """
-name, entry.cursor, number, token, apns_id::text, state, status, reason, timestamp, attempts, accepted_at, settled_at,
-coalesce(unique_id, ''), environment
+(SELECT name FROM queue_app WHERE id = entry.app), entry.cursor, number, token, apns_id::text, state, status, reason,
+timestamp, attempts, accepted_at, settled_at, coalesce(unique_id, ''), environment
 """
 
 _APP_ID = "(SELECT id FROM queue_app WHERE name = %(app)s)"
 
 _READ = f"""
-SELECT {_COLUMNS} FROM outcome_entry AS entry JOIN queue_app ON queue_app.id = entry.app
+SELECT {_COLUMNS} FROM outcome_entry AS entry
 WHERE entry.app = {_APP_ID}
 AND entry.cursor > greatest(%(cursor)s, (SELECT first - 1 FROM outcome_tail WHERE app = {_APP_ID}))
 ORDER BY entry.app, entry.cursor LIMIT %(limit)s
@@ -134,7 +134,6 @@ CROSS JOIN LATERAL (
     AND outcome_entry.cursor <= start + %(share)s
     ORDER BY outcome_entry.app, outcome_entry.cursor LIMIT %(share)s
 ) AS entry
-JOIN queue_app ON queue_app.id = entry.app
 ORDER BY entry.app, entry.cursor
 """
 

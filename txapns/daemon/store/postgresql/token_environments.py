@@ -48,9 +48,13 @@ ORDER BY token
 ON CONFLICT (app, token) DO UPDATE SET kind = excluded.kind, until = excluded.until
 """
 
+# Given in their order.
 _FORGET_THESE = """
 DELETE FROM token_environment WHERE (app, token) IN (
-    SELECT app, token FROM token_environment WHERE app = %(app)s AND token = ANY(%(tokens)s) ORDER BY token FOR UPDATE
+    SELECT entry.app, entry.token FROM unnest(%(tokens)s) AS gone (token)
+    CROSS JOIN LATERAL (
+        SELECT app, token FROM token_environment WHERE app = %(app)s AND token_environment.token = gone.token FOR UPDATE
+    ) AS entry
 )
 """
 
@@ -108,7 +112,7 @@ class PostgreSQLTokenEnvironments:
             "kinds": bigints([each.kind for each in kept.values()]),
             "untils": bigints([milliseconds(each.until) for each in kept.values()]),
         }
-        forgotten = {"app": app, "tokens": byteas([token for token, each in found.items() if each is None])}
+        forgotten = {"app": app, "tokens": byteas(sorted(token for token, each in found.items() if each is None))}
 
         def write(connection: Connection) -> None:
             if kept:
