@@ -68,6 +68,11 @@ class _Table(NamedTuple):
     json: Sequence[int] = ()
 
 
+def _plain(name: str, kind: type[Any]) -> _Table:
+    """Describe a table whose columns are the fields of a kind, and whose first ones are its key."""
+    return _Table(name, kind._fields, f"SELECT {', '.join(kind._fields)} FROM {name} ORDER BY 1, 2")
+
+
 _NOTIFICATION = ["number", "message", "app", "token", "apns_id", "due", "attempts", "status", "reason", "accepted_at"]
 _NOTIFICATION += ["flow", "collapse", "superseded"]
 _WAITING = [*_NOTIFICATION, "not_before"]
@@ -82,12 +87,8 @@ SELECT name, convert_to(settings::text, 'UTF8'), encrypted, kind, fingerprint, e
 FROM app ORDER BY name
 """,
     ),
-    SandboxRow: _Table(
-        "app_sandbox",
-        SandboxRow._fields,
-        "SELECT name, encrypted, kind, fingerprint, expires, changed_at FROM app_sandbox ORDER BY name",
-    ),
-    PauseRow: _Table("app_pause", PauseRow._fields, "SELECT name, since, caller FROM app_pause ORDER BY name"),
+    SandboxRow: _plain("app_sandbox", SandboxRow),
+    PauseRow: _plain("app_pause", PauseRow),
     APIKeyRow: _Table(
         "api_key",
         APIKeyRow._fields,
@@ -120,11 +121,7 @@ FROM (
 ORDER BY number
 """,
     ),
-    IdempotencyRow: _Table(
-        "idempotency",
-        IdempotencyRow._fields,
-        "SELECT owner, key, digest, counts, apns_ids, noted_at, first FROM idempotency ORDER BY owner, key",
-    ),
+    IdempotencyRow: _plain("idempotency", IdempotencyRow),
     DeadTokenRow: _Table(
         "feedback_token",
         DeadTokenRow._fields,
@@ -134,11 +131,7 @@ SELECT cursor, app, token, reason,
 FROM feedback_token ORDER BY cursor
 """,
     ),
-    ReaderRow: _Table(
-        "feedback_reader",
-        ReaderRow._fields,
-        "SELECT reader, app, cursor FROM feedback_reader ORDER BY reader, app",
-    ),
+    ReaderRow: _plain("feedback_reader", ReaderRow),
     FeedRow: _Table(
         "outcome_head",
         ["app", "cursor"],
@@ -161,11 +154,7 @@ FROM outcome_entry JOIN queue_app ON queue_app.id = app ORDER BY app, cursor
         FeedReaderRow._fields,
         "SELECT reader, name, cursor FROM outcome_reader JOIN queue_app ON queue_app.id = app ORDER BY reader, name",
     ),
-    TokenRow: _Table(
-        "token_environment",
-        TokenRow._fields,
-        "SELECT app, token, kind, until FROM token_environment ORDER BY app, token",
-    ),
+    TokenRow: _plain("token_environment", TokenRow),
 }
 
 

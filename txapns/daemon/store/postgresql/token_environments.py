@@ -13,7 +13,7 @@ from txapns.daemon.store.postgresql.arrays import bigints, byteas
 from txapns.daemon.store.postgresql.database import Database
 from txapns.daemon.store.postgresql.schema import Connection, Schema
 from txapns.daemon.store.queue_time import milliseconds
-from txapns.daemon.store.token_environments import APPS
+from txapns.daemon.store.token_environments import APPS, PruningRound
 from txapns.daemon.values import TokenEnvironment, TokenKind
 
 __all__ = ["TOKENS", "PostgreSQLTokenEnvironments"]
@@ -87,7 +87,7 @@ class PostgreSQLTokenEnvironments:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._wall = wall_clock(database.clock)
-        self._pruned = ""  # the app up to which the present round of pruning has come
+        self._round = PruningRound()
 
     def start(self) -> Deferred[None]:
         """Create the table if it is missing."""
@@ -124,7 +124,7 @@ class PostgreSQLTokenEnvironments:
 
     def prune(self, before: float, most: int = 100_000, limit: int = 500) -> Deferred[int]:
         """See :meth:`ITokenEnvironments.prune`."""
-        after = {"after": self._pruned, "apps": APPS}
+        after = {"after": self._round.after, "apps": APPS}
         values = {"before": milliseconds(before) - 1, "most": most, "limit": limit}
 
         def write(connection: Connection) -> tuple[list[str], int]:
@@ -132,10 +132,4 @@ class PostgreSQLTokenEnvironments:
             each = [connection.execute(_FORGET, {"app": app, **values}, prepare=True).rowcount for app in apps]
             return apps, sum(each)
 
-        def pruned(result: tuple[list[str], int]) -> int:
-            apps, forgotten = result
-            more = len(apps) == APPS
-            self._pruned = apps[-1] if more else ""
-            return forgotten + more
-
-        return self._database.write(write).addCallback(pruned)
+        return self._database.write(write).addCallback(self._round.stepped)

@@ -62,37 +62,23 @@ class _Statements(NamedTuple):
     json: tuple[int, ...] = ()
 
 
+def _plain(table: str, kind: type[Any], *, json: tuple[int, ...] = ()) -> _Statements:
+    """Make the statements of a table whose columns are the fields of a kind, and whose first ones are its key."""
+    names = ", ".join(kind._fields)
+    read = f"SELECT {names} FROM {table} ORDER BY 1, 2"  # noqa: S608 - ours
+    write = f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(kind._fields))})"  # noqa: S608 - ours
+    return _Statements(table, read, write, json)
+
+
 _STATEMENTS: Mapping[type[Any], _Statements] = {
-    AppRow: _Statements(
-        "app",
-        "SELECT name, settings, encrypted, kind, fingerprint, expires, created_at, changed_at FROM app ORDER BY name",
-        "INSERT INTO app VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-    ),
-    SandboxRow: _Statements(
-        "app_sandbox",
-        "SELECT name, encrypted, kind, fingerprint, expires, changed_at FROM app_sandbox ORDER BY name",
-        "INSERT INTO app_sandbox VALUES (?, ?, ?, ?, ?, ?)",
-    ),
-    PauseRow: _Statements(
-        "app_pause",
-        "SELECT name, since, caller FROM app_pause ORDER BY name",
-        "INSERT INTO app_pause VALUES (?, ?, ?)",
-    ),
-    APIKeyRow: _Statements(
-        "api_key",
-        "SELECT id, label, digest, send, feedback, manage, created_at, lane FROM api_key ORDER BY id",
-        "INSERT INTO api_key VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        json=(3, 4),
-    ),
+    AppRow: _plain("app", AppRow),
+    SandboxRow: _plain("app_sandbox", SandboxRow),
+    PauseRow: _plain("app_pause", PauseRow),
+    APIKeyRow: _plain("api_key", APIKeyRow, json=(3, 4)),
     QueueRow: _Statements(
         "queue_app", "SELECT name FROM queue_app ORDER BY id", "INSERT INTO queue_app (name) VALUES (?)"
     ),
-    MessageRow: _Statements(
-        "queue_message",
-        "SELECT number, headers, payload, accepted_at FROM queue_message ORDER BY number",
-        "INSERT INTO queue_message VALUES (?, ?, ?, ?)",
-        json=(1,),
-    ),
+    MessageRow: _plain("queue_message", MessageRow, json=(1,)),
     NotificationRow: _Statements(
         "queue_delivery",
         """
@@ -123,12 +109,7 @@ JOIN queue_flow ON queue_flow.app = queue_app.id AND queue_flow.lane = copied.la
     AND queue_flow.caller = copied.caller
 """,
     ),
-    IdempotencyRow: _Statements(
-        "queue_key",
-        "SELECT owner, key, digest, counts, apns_ids, noted_at, first FROM queue_key ORDER BY owner, key",
-        "INSERT INTO queue_key VALUES (?, ?, ?, ?, ?, ?, ?)",
-        json=(3,),
-    ),
+    IdempotencyRow: _plain("queue_key", IdempotencyRow, json=(3,)),
     # As the log reads them, whatever another program may have written there.
     DeadTokenRow: _Statements(
         "feedback_token",
@@ -139,11 +120,7 @@ FROM feedback_token ORDER BY cursor
 """,
         "INSERT INTO feedback_token VALUES (?, ?, ?, ?, ?, ?)",
     ),
-    ReaderRow: _Statements(
-        "feedback_reader",
-        "SELECT reader, app, cursor FROM feedback_reader ORDER BY reader, app",
-        "INSERT INTO feedback_reader VALUES (?, ?, ?)",
-    ),
+    ReaderRow: _plain("feedback_reader", ReaderRow),
     FeedRow: _Statements(
         "outcome_head",
         "SELECT name, cursor, first FROM outcome_head JOIN queue_app ON id = app ORDER BY name",
@@ -157,19 +134,14 @@ SELECT name, cursor, number, token, apns_id, state, status, reason, timestamp, a
 FROM outcome_entry JOIN queue_app ON id = app ORDER BY app, cursor
 """,
         "INSERT INTO outcome_entry SELECT id, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14"
-        " FROM queue_app"
-        " WHERE name = ?1",
+        " FROM queue_app WHERE name = ?1",
     ),
     FeedReaderRow: _Statements(
         "outcome_reader",
         "SELECT reader, name, cursor FROM outcome_reader JOIN queue_app ON id = app ORDER BY reader, name",
         "INSERT INTO outcome_reader SELECT ?1, id, ?3 FROM queue_app WHERE name = ?2",
     ),
-    TokenRow: _Statements(
-        "token_environment",
-        "SELECT app, token, kind, until FROM token_environment ORDER BY app, token",
-        "INSERT INTO token_environment VALUES (?, ?, ?, ?)",
-    ),
+    TokenRow: _plain("token_environment", TokenRow),
 }
 
 

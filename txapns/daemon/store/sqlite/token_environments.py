@@ -16,7 +16,7 @@ from txapns.daemon.store.queue_time import milliseconds
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.schema import Schema
 from txapns.daemon.store.sqlite.tokens import THESE, packed
-from txapns.daemon.store.token_environments import APPS
+from txapns.daemon.store.token_environments import APPS, PruningRound
 from txapns.daemon.values import TokenEnvironment, TokenKind
 
 __all__ = ["TOKENS", "SQLiteTokenEnvironments"]
@@ -75,7 +75,7 @@ class SQLiteTokenEnvironments:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._wall = wall_clock(database.clock)
-        self._pruned = ""  # the app up to which the present round of pruning has come
+        self._round = PruningRound()
 
     def start(self) -> Deferred[None]:
         """Create the table if it is missing."""
@@ -108,17 +108,11 @@ class SQLiteTokenEnvironments:
 
     def prune(self, before: float, most: int = 100_000, limit: int = 500) -> Deferred[int]:
         """See :meth:`ITokenEnvironments.prune`."""
-        position = self._pruned
+        after = self._round.after
 
         def write(connection: sqlite3.Connection) -> tuple[list[str], int]:
-            apps = [app for (app,) in connection.execute(_APPS, [position, APPS])]
+            apps = [app for (app,) in connection.execute(_APPS, [after, APPS])]
             rows = [(app, milliseconds(before) - 1, most, limit) for app in apps]
             return apps, sum(connection.execute(_FORGET, row).rowcount for row in rows)
 
-        def pruned(result: tuple[list[str], int]) -> int:
-            apps, forgotten = result
-            more = len(apps) == APPS
-            self._pruned = apps[-1] if more else ""
-            return forgotten + more
-
-        return self._database.write(write).addCallback(pruned)
+        return self._database.write(write).addCallback(self._round.stepped)
