@@ -417,6 +417,7 @@ class Outcome:
     :ivar settled_at: when its state became final; ``None`` while it waits.
     :ivar unique_id: Apple's ``apns-unique-id``, under which its developer console has the notification; empty without.
     :ivar environment: the environment whose answer it is, once it is final, if the app has two sides.
+    :ivar channel: the channel of a broadcast, as long as its message is kept; ``None`` for what goes to devices.
     """
 
     number: int
@@ -431,25 +432,21 @@ class Outcome:
     settled_at: float | None
     unique_id: str = ""
     environment: Environment | None = None
+    channel: str | None = None
 
 
 @attrs.frozen
 class Entry:
-    """
-    One notification in an operator's list, with the time at which the next attempt is, or was, due.
-
-    :ivar channel: the channel of a broadcast, as long as its message is kept; ``None`` otherwise.
-    """
+    """One notification in an operator's list, with the time at which the next attempt is, or was, due."""
 
     token: bytes = attrs.field(repr=redact)
     due: float
     outcome: Outcome
-    channel: str | None = None
 
     @property
     def place(self) -> str:
         """Where it goes, for a person: the channel, or the shortened token."""
-        return self.channel or (redact(self.token) if self.token else "")
+        return self.outcome.channel or (redact(self.token) if self.token else "")
 
 
 @attrs.frozen

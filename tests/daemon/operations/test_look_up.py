@@ -47,11 +47,13 @@ class LookUpTests(SynchronousTestCase):
         sent, dead = self.world.accept(tokens=[token(1), DEAD])
         self.world.drain()
         waiting = self.world.accept(app="nobody")[0]
+        [broadcast] = self.world.accept(app="nobody", tokens=[b""], channel_id="AbCd")
         for app, what, text in (
             ("chess", sent, "Accepted, accepted by the daemon at 2023-11-14"),
             ("chess", sent.upper(), "Accepted, accepted"),
             ("news", sent, "has no notification with this apns-id"),
             ("nobody", waiting, "Waiting, accepted by the daemon"),
+            ("nobody", broadcast, "Channel: AbCd."),
             ("chess", DEAD.hex(), "is dead since "),
             ("chess", DEAD.hex(), dead),
             ("news", DEAD.hex(), "is not among the dead tokens"),

@@ -11,12 +11,12 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from tests.daemon.store.contract import START, StoreContract
+from tests.daemon.store.contract import ID, PAYLOAD, START, StoreContract
 from tests.daemon.store.sqlite.world import SQLiteWorld
 from txapns.daemon.faces.native.json_api import encode
 from txapns.daemon.faces.native.submissions import outcome_body
 from txapns.daemon.sending.webhook_events import DeadTokens, IEvents, Outcomes, Report
-from txapns.daemon.values import Environment, Settlement, State
+from txapns.daemon.values import CHANNEL, Environment, Message, Settlement, State
 
 __all__ = ["DeadTokensTests", "OutcomesTests"]
 
@@ -110,17 +110,20 @@ class OutcomesTests(EventsCase):
     def test_entry(self) -> None:
         """An outcome is told as the HTTP API tells it, with its token and cursor, and what is unknown is left out."""
         ids = self.accept(3)
-        first, second, third = self.lease()
+        self.do("accept", [Message("chess", PAYLOAD, {CHANNEL: "AbCd"}, [b""], [ID])])
+        first, second, third, broadcast = self.lease()
         settlements = [
             Settlement(first.number, State.ACCEPTED, 200, unique_id="E77A", environment=Environment.SANDBOX),
             Settlement(second.number, State.REJECTED, 410, "Unregistered", START - 5),
             Settlement(third.number, State.EXPIRED),
+            Settlement(broadcast.number, State.ACCEPTED, 200),
         ]
         self.do("settle", settlements)
         found = self.entries(self.events())
         more = [(each.pop("cursor"), each.pop("token")) for each in found]
-        self.assertEqual(more, [(n + 1, n.to_bytes(32, "big").hex()) for n in range(3)])
-        self.assertEqual(found, [json.loads(encode(outcome_body(self.outcome(each)))) for each in ids])
+        self.assertEqual(more, [*((n + 1, n.to_bytes(32, "big").hex()) for n in range(3)), (4, "")])
+        self.assertEqual(found, [json.loads(encode(outcome_body(self.outcome(each)))) for each in (*ids, ID)])
+        self.assertEqual([each.get("channel") for each in found], [None, None, None, "AbCd"])
 
     def test_shares(self) -> None:
         """Several apps share a report; the positions of all move on when it is confirmed."""

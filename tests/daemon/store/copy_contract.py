@@ -185,7 +185,7 @@ def _feeds(draw: st.DrawFn, queues: list[str]) -> tuple[list[FeedRow], list[Feed
             dates = draw(st.none() | _DATES), draw(st.integers(0, 9)), draw(_DATES), draw(_DATES)
             token, apns_id = draw(st.binary(min_size=1, max_size=40)), draw(st.binary(min_size=16, max_size=16))
             number = draw(st.integers(1, 2**40))
-            last = draw(st.none() | _TEXTS), draw(st.none() | st.integers(1, 2))
+            last = draw(st.none() | _TEXTS), draw(st.none() | st.integers(1, 2)), draw(st.none() | _TEXTS)
             entries.append(FeedEntryRow(app, each, number, token, apns_id, *answer, *dates, *last))
         positions += [FeedReaderRow(reader, app, draw(st.integers(0, cursor))) for reader in draw(st.sets(_NAMES))]
     return feeds, entries, positions

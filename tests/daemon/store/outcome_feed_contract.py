@@ -7,9 +7,9 @@ from typing import Any
 import attrs
 from zope.interface.verify import verifyObject
 
-from tests.daemon.store.contract import StoreContract
+from tests.daemon.store.contract import HEADERS, ID, OTHER, PAYLOAD, StoreContract, message
 from txapns.daemon.interfaces import IOutcomeFeed
-from txapns.daemon.values import Environment, RecordedOutcome, Settlement, State
+from txapns.daemon.values import CHANNEL, Environment, Message, RecordedOutcome, Settlement, State
 
 __all__ = ["OutcomeFeedContract"]
 
@@ -65,6 +65,20 @@ class OutcomeFeedContract(StoreContract):
         self.case.assertEqual([each.outcome.environment for each in found], [Environment.SANDBOX, None, None, None])
         self.case.assertEqual(self.follow("after", "chess", 2, 1), found[2:3])
         self.case.assertEqual([self.follow("after", app, 0, 10) for app in ("news", "go")], [[], []])
+
+    def test_broadcasts(self) -> None:
+        """The channel of a broadcast is recorded, and is still known when its message is forgotten."""
+        headers = {**HEADERS, CHANNEL: "AbCd/+=="}
+        first, second = (Message("chess", PAYLOAD, headers, [b""], [apns_id]) for apns_id in (ID, OTHER))
+        self.do("accept", [first, message(self.world), second])
+        leased = self.lease()
+        self.settle(leased[:2], State.ACCEPTED, 200)
+        self.settle(leased[2:], State.REJECTED, 400, "ChannelNotRegistered")
+        found = self.follow("after", "chess", 0, 10)
+        self.case.assertEqual([each.outcome.channel for each in found], ["AbCd/+==", None, "AbCd/+=="])
+        self.case.assertEqual([each.outcome for each in found[::2]], [self.outcome(each) for each in (ID, OTHER)])
+        self.ask("purge", "chess", State.REJECTED, 10)
+        self.case.assertEqual(self.follow("take", None, "web", 10), found)
 
     def numbered(self, count: int) -> list[tuple[int, bytes]]:
         """The cursors and the tokens of the first notifications."""

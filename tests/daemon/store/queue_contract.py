@@ -59,8 +59,8 @@ class QueueContract(StoreContract):
         self.settle([again], State.REJECTED, 400, "ChannelNotRegistered")
         [entry] = self.ask("listed", "chess", State.REJECTED, 10)
         self.case.assertEqual((entry.token, entry.outcome.reason), (b"", "ChannelNotRegistered"))
-        self.case.assertEqual((entry.channel, entry.place), ("AbCd/+==", "AbCd/+=="))
-        waiting = {each.token: each.channel for each in self.ask("listed", "chess", State.WAITING, 10)}
+        self.case.assertEqual((entry.outcome.channel, entry.place), ("AbCd/+==", "AbCd/+=="))
+        waiting = {each.token: each.outcome.channel for each in self.ask("listed", "chess", State.WAITING, 10)}
         self.case.assertEqual(sorted(waiting.values(), key=str), ["AbCd/+==", None, None])
 
     def test_many(self) -> None:

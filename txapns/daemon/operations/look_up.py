@@ -81,6 +81,8 @@ def _of_notification(outcome: Outcome | None) -> str:
     if outcome.status or outcome.reason:
         explained = reasons.text(outcome.status, outcome.reason) if outcome.status else "Apple did not answer."
         text = f"{text} {_answer(outcome)}: {explained}"
+    if outcome.channel is not None:
+        text = f"{text} Channel: {outcome.channel}."
     if outcome.environment is not None:
         text = f"{text} Environment: {outcome.environment.name.lower()}."
     return f"{text} apns-unique-id: {outcome.unique_id}." if outcome.unique_id else text

@@ -198,4 +198,4 @@ def _outcome(app: str, leased: Leased, settlement: Settlement, date: float) -> O
     attempts = leased.attempts + (settlement.state is not State.EXPIRED)
     times = leased.accepted_at, round(date, 3)  # as it is stored
     answered = settlement.unique_id, settlement.environment
-    return Outcome(leased.number, leased.apns_id, app, *answer, attempts, *times, *answered)
+    return Outcome(leased.number, leased.apns_id, app, *answer, attempts, *times, *answered, leased.content.channel)

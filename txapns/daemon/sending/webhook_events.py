@@ -163,5 +163,6 @@ def _known(outcome: Outcome) -> dict[str, Any]:
         "settled_at": outcome.settled_at,
         "unique_id": outcome.unique_id or None,
         "environment": None if outcome.environment is None else outcome.environment.name.lower(),
+        "channel": outcome.channel,
     }
     return {name: value for name, value in known.items() if value is not None}

@@ -221,7 +221,11 @@ class FeedRow(NamedTuple):
 
 
 class FeedEntryRow(NamedTuple):
-    """An entry of an outcome feed."""
+    """
+    An entry of an outcome feed.
+
+    :ivar headers: the header fields of a broadcast, in JSON, which name its channel.
+    """
 
     app: str
     cursor: int
@@ -237,6 +241,7 @@ class FeedEntryRow(NamedTuple):
     settled_at: int
     unique_id: str | None
     environment: _Environment | None = None
+    headers: str | None = None
 
 
 class FeedReaderRow(NamedTuple):

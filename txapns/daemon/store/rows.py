@@ -27,6 +27,8 @@ def channel_of(headers: str | None) -> str | None:
 
     :param headers: the header fields of its message, in JSON; ``None`` for what is no broadcast.
     """
+    if headers is None:
+        return None
     with suppress(msgspec.DecodeError):
-        return None if headers is None else msgspec.json.decode(headers, type=dict[str, str]).get(CHANNEL)
+        return msgspec.json.decode(headers, type=dict[str, str]).get(CHANNEL)
     return None

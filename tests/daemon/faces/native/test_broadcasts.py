@@ -57,6 +57,7 @@ class BroadcastOperationsTests(BroadcastCase):
         self.assertEqual(found, accepted["outcome"])
         [listed] = self.ask("GET", "chess/queue?state=rejected", key="manager").json["notifications"]
         self.assertEqual((listed["id"], listed["token"]), (accepted["id"], ""))
+        self.assertEqual({found["channel"], listed["channel"]}, {UNKNOWN})
 
     def test_no_outcome(self) -> None:
         """Without outcomes after a while, what was accepted waits."""

@@ -48,6 +48,7 @@ __all__ = [
     "MAX_PAGE",
     "STATES",
     "AskedEnvironment",
+    "ChannelName",
     "EnvironmentName",
     "ErrorBody",
     "Seconds",
@@ -105,6 +106,9 @@ Seconds = Annotated[float, Meta(description="UNIX seconds.")]
 
 #: Apple's unique id in an answer.
 UniqueId = Annotated[str, Meta(description="Apple's apns-unique-id, for its developer console; sandbox only.")]
+
+#: The channel of a broadcast in an answer.
+ChannelName = Annotated[str, Meta(description="The channel of a broadcast.")]
 
 #: The name of an environment in an answer.
 EnvironmentName = Annotated[

@@ -27,6 +27,7 @@ from txapns.daemon.errors import Malformed, Unavailable, UnknownApp
 from txapns.daemon.faces.native.json_api import (
     MAX_PAGE,
     STATES,
+    ChannelName,
     EnvironmentName,
     Seconds,
     UniqueId,
@@ -81,7 +82,7 @@ class Queued(Struct, omit_defaults=True):
     settled_at: Seconds | UnsetType = UNSET
     unique_id: UniqueId | UnsetType = UNSET
     environment: EnvironmentName | UnsetType = UNSET
-    channel: Annotated[str, Meta(description="The channel of a broadcast.")] | UnsetType = UNSET
+    channel: ChannelName | UnsetType = UNSET
 
 
 class _Queue(Struct):
@@ -130,7 +131,7 @@ def queued(entry: Entry) -> Queued:
         UNSET if outcome.settled_at is None else outcome.settled_at,
         outcome.unique_id or UNSET,
         environment_name(outcome),
-        entry.channel or UNSET,
+        outcome.channel or UNSET,
     )
 
 

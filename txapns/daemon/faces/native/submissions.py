@@ -17,7 +17,14 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from txapns._serving.http import Request
 from txapns._serving.operations import Schema, parameter
 from txapns.daemon.errors import Malformed
-from txapns.daemon.faces.native.json_api import STATES, EnvironmentName, Seconds, UniqueId, environment_name
+from txapns.daemon.faces.native.json_api import (
+    STATES,
+    ChannelName,
+    EnvironmentName,
+    Seconds,
+    UniqueId,
+    environment_name,
+)
 from txapns.daemon.intake import FURTHEST, MAX_HEADER
 from txapns.daemon.linting import LINTED, lint_drafts
 from txapns.daemon.values import App, Caller, Draft, Idempotency, Lane, Outcome, Receipt
@@ -119,6 +126,7 @@ class OutcomeBody(Struct, omit_defaults=True):
     settled_at: Seconds | UnsetType = UNSET
     unique_id: UniqueId | UnsetType = UNSET
     environment: EnvironmentName | UnsetType = UNSET
+    channel: ChannelName | UnsetType = UNSET
 
 
 class FindingBody(Struct):
@@ -199,4 +207,5 @@ def outcome_values(outcome: Outcome) -> tuple[Any, ...]:
         UNSET if outcome.settled_at is None else outcome.settled_at,
         outcome.unique_id or UNSET,
         environment_name(outcome),
+        outcome.channel or UNSET,
     )

@@ -145,7 +145,7 @@ FROM outcome_head JOIN queue_app ON queue_app.id = app LEFT JOIN outcome_tail US
         FeedEntryRow._fields,
         """
 SELECT name, cursor, number, token, uuid_send(apns_id), state, status, reason, timestamp, attempts, accepted_at,
-    settled_at, unique_id, environment
+    settled_at, unique_id, environment, headers
 FROM outcome_entry JOIN queue_app ON queue_app.id = app ORDER BY app, cursor
 """,
     ),

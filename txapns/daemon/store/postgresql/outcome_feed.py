@@ -26,6 +26,7 @@ from txapns.daemon.store.postgresql.arrays import bigints, texts
 from txapns.daemon.store.postgresql.database import Database
 from txapns.daemon.store.postgresql.schema import Connection, Schema
 from txapns.daemon.store.queue_time import milliseconds
+from txapns.daemon.store.rows import channel_of
 from txapns.daemon.values import Environment, Outcome, RecordedOutcome, State
 
 __all__ = ["OUTCOMES", "PostgreSQLOutcomeFeed", "record"]
@@ -70,6 +71,8 @@ CREATE TABLE outcome_reader (
 );
 """,
         "ALTER TABLE outcome_entry ADD environment smallint",
+        # Of a broadcast, since they name its channel; its message may be forgotten before.
+        "ALTER TABLE outcome_entry ADD headers text",
     ),
 )
 
@@ -87,17 +90,18 @@ head AS (
 )
 INSERT INTO outcome_entry (
     cursor, number, accepted_at, settled_at, timestamp, app, attempts, status, state, apns_id, token, reason, unique_id,
-    environment
+    environment, headers
 )
 SELECT
     head.cursor - count + place, number, accepted_at, settled_at, timestamp, app, attempts, status, state, apns_id,
-    token, reason, unique_id, environment
+    token, reason, unique_id, environment,
+    CASE WHEN token = '' THEN (SELECT headers FROM message WHERE message.number = settled.message) END
 FROM settled JOIN head USING (app)
 """
 
 _COLUMNS = """
 (SELECT name FROM queue_app WHERE id = entry.app), entry.cursor, number, token, apns_id::text, state, status, reason,
-timestamp, attempts, accepted_at, settled_at, coalesce(unique_id, ''), environment
+timestamp, attempts, accepted_at, settled_at, coalesce(unique_id, ''), environment, headers
 """
 
 _APP_ID = "(SELECT id FROM queue_app WHERE name = %(app)s)"
@@ -299,7 +303,7 @@ def _entries(connection: Connection, statement: str, values: Mapping[str, object
 
 
 def _entry(app: str, cursor: int, number: int, token: bytes, apns_id: str, state: int, *last: Any) -> RecordedOutcome:
-    status, reason, timestamp, attempts, accepted_at, settled_at, unique_id, environment = last
+    status, reason, timestamp, attempts, accepted_at, settled_at, unique_id, environment, headers = last
     outcome = Outcome(
         number,
         apns_id,
@@ -313,5 +317,6 @@ def _entry(app: str, cursor: int, number: int, token: bytes, apns_id: str, state
         settled_at / 1000,
         unique_id,
         None if environment is None else Environment(environment),
+        channel_of(headers),
     )
     return RecordedOutcome(cursor, token, outcome)

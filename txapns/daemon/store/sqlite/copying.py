@@ -130,10 +130,10 @@ FROM feedback_token ORDER BY cursor
         "outcome_entry",
         """
 SELECT name, cursor, number, token, apns_id, state, status, reason, timestamp, attempts, accepted_at, settled_at,
-    unique_id, environment
+    unique_id, environment, headers
 FROM outcome_entry JOIN queue_app ON id = app ORDER BY app, cursor
 """,
-        "INSERT INTO outcome_entry SELECT id, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14"
+        "INSERT INTO outcome_entry SELECT id, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15"
         " FROM queue_app WHERE name = ?1",
     ),
     FeedReaderRow: _Statements(

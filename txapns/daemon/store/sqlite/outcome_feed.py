@@ -15,6 +15,7 @@ from txapns.daemon.interfaces import IOutcomeFeed
 from txapns.daemon.store.acceptance import uuid_text
 from txapns.daemon.store.outcome_feed import MOST_APPS, Recording, share
 from txapns.daemon.store.queue_time import milliseconds
+from txapns.daemon.store.rows import channel_of
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.schema import Schema, lenient
 from txapns.daemon.store.sqlite.tables import array
@@ -57,6 +58,8 @@ CREATE TABLE outcome_reader (
 ) WITHOUT ROWID
 """,
         "ALTER TABLE outcome_entry ADD COLUMN environment INTEGER",
+        # Of a broadcast, since they name its channel; its message may be forgotten before.
+        "ALTER TABLE outcome_entry ADD COLUMN headers TEXT",
     ),
 )
 
@@ -70,7 +73,7 @@ INSERT INTO outcome_entry
 SELECT
     delivery.app, outcome_head.cursor + row_number() OVER (PARTITION BY delivery.app ORDER BY delivery.number),
     delivery.number, token, apns_id, state, status, reason, timestamp, attempts, accepted_at, settled_at, unique_id,
-    environment
+    environment, CASE WHEN token = x'' THEN headers END
 FROM queue_delivery AS delivery
 JOIN queue_message ON queue_message.number = delivery.message
 JOIN outcome_head ON outcome_head.app = delivery.app
@@ -85,7 +88,7 @@ WHERE app IN (SELECT DISTINCT app FROM queue_delivery WHERE number IN (SELECT va
 _ROWS = """
 SELECT
     name, entry.cursor, number, token, lower(hex(apns_id)), state, status, reason, timestamp, attempts, accepted_at,
-    settled_at, coalesce(unique_id, ''), environment
+    settled_at, coalesce(unique_id, ''), environment, CAST(headers AS TEXT)
 """
 
 _READ = f"""
@@ -274,7 +277,7 @@ def _entries(connection: sqlite3.Connection, statement: str, arguments: Sequence
 
 
 def _entry(app: str, cursor: int, number: int, token: bytes, apns_id: str, state: int, *last: Any) -> RecordedOutcome:
-    status, reason, timestamp, attempts, accepted_at, settled_at, unique_id, environment = last
+    status, reason, timestamp, attempts, accepted_at, settled_at, unique_id, environment, headers = last
     outcome = Outcome(
         number,
         uuid_text(apns_id),
@@ -288,5 +291,6 @@ def _entry(app: str, cursor: int, number: int, token: bytes, apns_id: str, state
         settled_at / 1000,
         unique_id,
         None if environment is None else Environment(environment),
+        channel_of(headers),
     )
     return RecordedOutcome(cursor, token, outcome)

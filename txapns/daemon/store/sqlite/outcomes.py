@@ -368,5 +368,6 @@ def _entry(row: tuple[Any, ...], lead: int = 0) -> Entry:
         None if settled_at is None else settled_at / 1000,
         unique_id,
         None if environment is None else Environment(environment),
+        channel_of(headers),
     )
-    return Entry(token, (due + lead) / 1000, outcome, channel_of(headers))
+    return Entry(token, (due + lead) / 1000, outcome)
