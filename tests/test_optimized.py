@@ -82,7 +82,7 @@ class OptimizedTests(SynchronousTestCase):
     def test_the_same(self) -> None:
         """A part of these tests passes under ``python -O``."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-        options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:randomly"]
+        options = ["-q", "-p", "no:cacheprovider"]
         options += ["--basetemp", str(Path(self.mktemp()).absolute()), "-W", "ignore::pytest.PytestConfigWarning"]
         done = subprocess.run(
             [sys.executable, "-O", "-m", "pytest", *options, *TESTS],
