@@ -246,7 +246,11 @@ def _json(payload: Mapping[str, object]) -> str:
     try:
         return "".join(_write(payload, 0))
     except (RecursionError, TypeError, ValueError):
-        pass  # a circle is found below
+        return _json_checked(payload)
+
+
+def _json_checked(payload: Mapping[str, object]) -> str:
+    """Do the same with an encoder that keeps a record of what it is in, and so finds a circle."""
     try:
         return _encoder.encode(payload)
     except RecursionError:

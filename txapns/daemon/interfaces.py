@@ -42,8 +42,16 @@ from txapns.daemon.values import (
     TokenEnvironment,
 )
 
-__all__ = ["IApps", "IFeedbackLog", "IIntake", "IKeys", "IOutcomeFeed", "IOutcomeLog", "IQueue"]
-__all__ += ["ITokenEnvironments"]
+__all__ = [
+    "IApps",
+    "IFeedbackLog",
+    "IIntake",
+    "IKeys",
+    "IOutcomeFeed",
+    "IOutcomeLog",
+    "IQueue",
+    "ITokenEnvironments",
+]
 
 
 class IQueue(Interface):

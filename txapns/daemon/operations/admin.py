@@ -133,9 +133,11 @@ class Admin:
             access = _Access(refusal=refusal)
         request.context = access
         most = MOST_UPLOADED if access.manages else MOST
-        if _length(request) <= most:
-            return None
-        return _refused(access.refusal or TooLarge(f"the form is longer than {most} bytes"))
+        if request.length is None:
+            fault = "" if access.manages else "the form does not say how long it is"
+        else:
+            fault = f"the form is longer than {most} bytes" if request.length > most else ""
+        return _refused(access.refusal or TooLarge(fault)) if fault else None
 
     def received(self, request: Request) -> Answer | Deferred[Answer]:
         """Answer a request."""
@@ -233,14 +235,6 @@ def _app_of(path: bytes) -> str | None:
     """Return the app whose page has a path; ``None`` if it is no such page."""
     name = unquote(path[len(_APPS) :].decode("latin-1")) if path.startswith(_APPS) else ""
     return name if NAME.fullmatch(name) else None
-
-
-def _length(request: Request) -> int:
-    """Tell how long the body of a request is, as announced; one that does not say so may be of any length."""
-    if request.texts(b"Transfer-Encoding"):
-        return MOST_UPLOADED
-    length = request.single(b"Content-Length") or b"0"
-    return int(length) if len(length) < 10 and length.isdigit() else MOST_UPLOADED + 1
 
 
 def _query(request: Request) -> Query:

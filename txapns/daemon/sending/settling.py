@@ -143,7 +143,7 @@ class Attempt:
             raise ValueError(f"a batch of {batch.total} for {len(sent)} that were sent")
         if not batch.outcomes and not batch.unique_ids:
             return BatchSettlement([Settlement(each.number, State.ACCEPTED, 200) for each in sent], None, True)
-        others: dict[Any, Rejection | Unsent | Uncertain] = {each.identifier: each for each in batch.outcomes}
+        others: dict[Any, Outcome] = {each.identifier: each for each in batch.outcomes}
         settlements = [
             self._settlement(each, others[each])
             if each in others
@@ -181,7 +181,7 @@ class Attempt:
             return Settlement(leased.number, State.EXPIRED, status, reason)
         return Settlement(leased.number, State.WAITING, status, reason, due=self.now + delay)
 
-    def _settlement(self, leased: Leased, outcome: Rejection | Unsent | Uncertain) -> Settlement:
+    def _settlement(self, leased: Leased, outcome: Outcome) -> Settlement:
         if isinstance(outcome, Rejection):
             return self._rejected(leased, outcome)
         name = type(outcome.error).__name__
@@ -199,14 +199,14 @@ class Attempt:
         return Settlement(leased.number, State.REJECTED, rejection.status, rejection.reason, since)
 
 
-def answered(outcome: Rejection | Unsent | Uncertain) -> bool:
+def answered(outcome: Outcome) -> bool:
     """Whether an outcome is about its notification, and not about the gateway or the credential."""
     if isinstance(outcome, Rejection):
         return outcome.status < 500 and outcome.action not in (Action.CREDENTIAL, Action.RENEW, Action.RECONNECT)
     return isinstance(outcome.error, _INVALID)
 
 
-def trouble_of(outcomes: Sequence[Rejection | Unsent | Uncertain]) -> Trouble | None:
+def trouble_of(outcomes: Sequence[Outcome]) -> Trouble | None:
     """Find what keeps everything from getting through, preferably what trips the circuit."""
     # That we closed the client ourselves is not trouble.
     known = (each for each in outcomes if isinstance(each, Rejection) or not isinstance(each.error, ClientClosed))
@@ -214,7 +214,7 @@ def trouble_of(outcomes: Sequence[Rejection | Unsent | Uncertain]) -> Trouble | 
     return next((trouble for trouble in found if trouble.trips), found[-1] if found else None)
 
 
-def _trouble(outcome: Rejection | Unsent | Uncertain) -> Trouble:
+def _trouble(outcome: Outcome) -> Trouble:
     if isinstance(outcome, Rejection):
         trips = outcome.action in (Action.CREDENTIAL, Action.RENEW)
         return Trouble(reasons.text(outcome.status, outcome.reason), trips)

@@ -17,11 +17,8 @@ from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 
 import attrs
-from twisted.logger import Logger
 
 __all__ = ["Superseded", "hash_of"]
-
-_log = Logger()
 
 
 @attrs.frozen(eq=False)
