@@ -16,10 +16,10 @@ from zope.interface import implementer
 
 from tests.daemon.fakes import InlineWorker
 from txapns._network.clocks import wall_clock
-from txapns.credentials import Credential
 from txapns.daemon.errors import Malformed, Unavailable, UnknownApp
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.interfaces import IApps
+from txapns.daemon.secrets.submitted import SubmittedCredential, read_submitted
 from txapns.daemon.sending.context import AppState
 from txapns.daemon.sending.dispatcher import Dispatcher
 from txapns.daemon.sending.settling import Retries
@@ -119,7 +119,7 @@ class DictApps:
         self.put(attrs.evolve(app, pause=Pause(START, caller)))
         return succeed(app.pause is None)
 
-    def resume(self, name: str) -> Deferred[bool]:
+    def resume(self, name: str, caller: str) -> Deferred[bool]:
         """Resume one."""
         app = self.get(name)
         self.put(attrs.evolve(app, pause=None))
@@ -129,19 +129,13 @@ class DictApps:
         """Tell where one is kept."""
         return self._apps[name].source if name in self._apps else "database"
 
-    def now(self) -> datetime:
-        """Tell at what time a certificate has to be valid."""
-        return datetime.now(timezone.utc)
-
-    def read(self, make: Callable[[], Credential]) -> Deferred[Credential]:
-        """Read a credential."""
-        return maybeDeferred(make)
-
-    def rotate(self, name: str, credential: Credential, environment: Environment) -> Deferred[None]:
+    def rotate_submitted(
+        self, name: str, given: SubmittedCredential, environment: Environment, *, caller: str
+    ) -> Deferred[None]:
         """Give one another credential."""
 
         def rotate() -> None:
-            app = self.get(name)
+            app, credential = self.get(name), read_submitted(given, datetime.now(timezone.utc))
             if environment is Environment.PRODUCTION:
                 self.put(attrs.evolve(app, credential=credential))
             elif app.sandbox is None:

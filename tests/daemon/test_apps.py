@@ -111,7 +111,7 @@ class AppsTests(SynchronousTestCase):
         hosts = app.gateway.host, app.sandbox.gateway.host
         self.assertEqual(hosts, ("api.push.apple.com", "api.sandbox.push.apple.com"))
         own = certificate()
-        self.world.result(self.apps.rotate("b", own, Environment.SANDBOX))
+        self.world.result(self.apps.rotate("b", own, Environment.SANDBOX, caller="ann"))
         app = self.apps.get("b")
         self.assertEqual(app.credentials, {"production": app.credential, "sandbox": own})
         self.assertEqual((expiry(app), self.apps.get("a").sides), (own.expires, {}))
@@ -155,20 +155,20 @@ class AppsTests(SynchronousTestCase):
         since = self.world.clock.seconds()
         with capturedLogs() as events:
             self.assertEqual(self.world.result(self.apps.pause("a", "ann")), True)
-        self.assertEqual(events, [])  # it is its caller who logs it
+        self.assertEqual([formatEvent(event) for event in events], ["ann paused the app a"])
         self.assertEqual((self.apps.get("a").pause, self.told), (Pause(since, "ann"), [["a"]]))
         self.assertEqual((self.world.result(self.apps.pause("a", "bob")), self.told), (False, [["a"]]))
         self.world.clock.advance(INTERVAL)
         for apps in (other, self.start()):
             self.assertEqual(apps.get("a").pause, Pause(since, "ann"))
-        self.assertEqual(self.world.result(other.resume("a")), True)
+        self.assertEqual(self.world.result(other.resume("a", "bob")), True)
         self.world.clock.advance(INTERVAL)
         self.assertEqual((self.apps.get("a").pause, self.told), (None, [["a"], ["a"]]))
-        self.assertEqual(self.world.result(self.apps.resume("a")), False)
+        self.assertEqual(self.world.result(self.apps.resume("a", "bob")), False)
 
     def test_paused_unknown(self) -> None:
         """An app that does not exist can be neither paused nor resumed."""
-        for asked in (self.apps.pause("b", "ann"), self.apps.resume("b")):
+        for asked in (self.apps.pause("b", "ann"), self.apps.resume("b", "bob")):
             self.failureResultOf(asked, UnknownApp)
 
     def test_the_same_again(self) -> None:
@@ -206,24 +206,27 @@ class AppsTests(SynchronousTestCase):
 
     def test_put(self) -> None:
         """An app that the daemon stores is in use once it is on the disk."""
-        self.world.result(self.apps.put("b", AppSettings(topic="u"), certificate()))
+        self.world.result(self.apps.put("b", AppSettings(topic="u"), certificate(), caller="ann"))
         self.assertEqual((self.apps.get("b").topic, self.told), ("u", [["b"]]))
-        self.world.result(self.apps.put("b", AppSettings(topic="v"), certificate()))
+        self.world.result(self.apps.put("b", AppSettings(topic="v"), certificate(), caller="ann"))
         self.assertEqual(self.start().get("b").topic, "v")
-        self.world.result(self.apps.remove("b"))
+        self.world.result(self.apps.remove("b", caller="ann"))
         self.assertRaises(UnknownApp, self.apps.get, "b")
         with self.assertRaises(UnknownApp):
-            self.world.result(self.apps.remove("b"))
+            self.world.result(self.apps.remove("b", caller="ann"))
 
     def test_rotate(self) -> None:
-        """Rotation replaces the credential and nothing else."""
-        self.world.result(self.apps.put("b", AppSettings(topic="u"), certificate()))
-        before = self.apps.get("b").credential
-        self.world.result(self.apps.rotate("b", certificate()))
+        """Rotation replaces the credential and nothing else, and the log says who wanted it."""
+        with capturedLogs() as events:
+            self.world.result(self.apps.put("b", AppSettings(topic="u"), certificate(), caller="ann"))
+            before = self.apps.get("b").credential
+            self.world.result(self.apps.rotate("b", certificate(), caller="bob"))
+        said = [formatEvent(event) for event in events]
+        self.assertEqual(said, ["ann put the app b", "bob replaced the credential of the app b"])
         self.assertNotEqual(self.apps.get("b").credential, before)
         self.assertEqual(self.start().get("b").topic, "u")
         with self.assertRaises(UnknownApp):
-            self.world.result(self.apps.rotate("c", certificate()))
+            self.world.result(self.apps.rotate("c", certificate(), caller="ann"))
 
     def test_other_master_key(self) -> None:
         """
@@ -377,7 +380,7 @@ class ThreadTests(TestCase):
         await apps.start()
         goes_on = threading.Event()
         reading = apps.read(lambda: goes_on.wait(60))
-        await apps.put("a", AppSettings(), signing_key())
+        await apps.put("a", AppSettings(), signing_key(), caller="ann")
         self.assertEqual((apps.names(), reading.called), (["a"], False))
         goes_on.set()
         self.assertTrue(await reading)
@@ -498,7 +501,7 @@ class FileTests(SynchronousTestCase):
     def test_reconfigured(self) -> None:
         """Another configuration changes the apps in it, and the limits of all; those it lacks are gone."""
         apps = self.start()
-        self.world.result(apps.put("c", AppSettings(), signing_key()))
+        self.world.result(apps.put("c", AppSettings(), signing_key(), caller="ann"))
         for queue, name in ((7, "b"), (8, "b"), (9, "c"), (10, "a")):
             section = f"[limits]\nqueue = {queue}\n[apps.{name}]\ncertificate = 'a.pem'\ngateway = 'sandbox'"
             self.world.configure(section)
@@ -514,7 +517,7 @@ class FileTests(SynchronousTestCase):
             add_app(AppTable(connection), self.world.secrets, "a", AppSettings(topic="t"), signing_key(), now=present())
         apps = self.start()
         self.assertEqual((apps.get("a").source, apps.names()), ("file", ["a"]))
-        for refused in (apps.put("a", AppSettings(), signing_key()), apps.remove("a")):
+        for refused in (apps.put("a", AppSettings(), signing_key(), caller="ann"), apps.remove("a", caller="ann")):
             self.failureResultOf(refused, AppExists)
 
 
@@ -584,5 +587,5 @@ class ExpiryTests(SynchronousTestCase):
 
     def test_key(self) -> None:
         """A signing key does not expire."""
-        self.world.result(self.apps.put("b", AppSettings(), signing_key()))
+        self.world.result(self.apps.put("b", AppSettings(), signing_key(), caller="ann"))
         self.assertIsNone(expiry(self.apps.get("b")))

@@ -42,6 +42,7 @@ from txapns.daemon.errors import AppExists, ConfigurationError, Unavailable, Unk
 from txapns.daemon.interfaces import IApps
 from txapns.daemon.secrets.credentials import decrypt, section_credential
 from txapns.daemon.secrets.master_key import Secrets, Stamp, stamp
+from txapns.daemon.secrets.submitted import SubmittedCredential, master_key_failed, read_submitted
 from txapns.daemon.store.apps import (
     NAME_RULE,
     AppRow,
@@ -319,14 +320,22 @@ class Apps:
 
         return self._reader.run(make).addBoth(over)
 
+    # Changes for callers, whom the log names.
+
     def put(
-        self, name: str, settings: AppSettings, credential: Credential, sandbox: Credential | None = None
+        self,
+        name: str,
+        settings: AppSettings,
+        credential: Credential,
+        sandbox: Credential | None = None,
+        *,
+        caller: str,
     ) -> Deferred[bool]:
         """
         Add an app to the store, or replace the one of this name.
 
         :param sandbox: the credential of its sandbox side; ``None`` if that has none of its own.
-
+        :param caller: the name of who wants it, for the log.
         :returns: a ``Deferred`` that fires when the app is on the disk and in use, with whether one was replaced.
         :raises AppExists: the configuration has an app of this name.
         :raises Malformed: the name or the gateway is not valid.
@@ -336,32 +345,54 @@ class Apps:
         return self._change(
             name,
             lambda table: add_app(table, secrets, name, settings, credential, now=now(), replace=True, sandbox=sandbox),
+            "put",
+            caller,
         )
 
     def rotate(
-        self, name: str, credential: Credential, environment: Environment = Environment.PRODUCTION
+        self, name: str, credential: Credential, environment: Environment = Environment.PRODUCTION, *, caller: str
     ) -> Deferred[None]:
         """
         Give an app in the store another credential.
 
         :param environment: the side that it is for, of an app with two.
+        :param caller: the name of who wants it, for the log.
         :returns: a ``Deferred`` that fires when the credential is on the disk and in use.
         :raises UnknownApp: the app is not in the store.
         :raises AppExists: the app is in the configuration.
         :raises DaemonError: the master key or the store cannot be used.
         """
         rotate = partial(rotate_app, secrets=self._secrets, name=name, credential=credential, environment=environment)
-        return self._change(name, lambda table: rotate(table, now=self.now()))
+        which = "sandbox credential" if environment is Environment.SANDBOX else "credential"
+        return self._change(name, lambda table: rotate(table, now=self.now()), f"replaced the {which} of", caller)
 
-    def remove(self, name: str) -> Deferred[None]:
+    def rotate_submitted(
+        self, name: str, given: SubmittedCredential, environment: Environment, *, caller: str
+    ) -> Deferred[None]:
+        """
+        Give an app in the store the credential that an operator has submitted.
+
+        :param environment: the side that it is for, of an app with two.
+        :param caller: the name of who wants it, for the log.
+        :returns: a ``Deferred`` that fires when the credential is on the disk and in use. It fails as those of
+            :meth:`read` and :meth:`rotate` do, and tells what is wrong with the master key.
+        :raises Malformed: (through the ``Deferred``) the credential cannot be used.
+        """
+        gateway = "sandbox" if environment is Environment.SANDBOX else None
+        reading = self.read(lambda: read_submitted(given, self.now(), gateway=gateway))
+        rotating = reading.addCallback(lambda credential: self.rotate(name, credential, environment, caller=caller))
+        return rotating.addErrback(master_key_failed)
+
+    def remove(self, name: str, *, caller: str) -> Deferred[None]:
         """
         Remove an app from the store.
 
+        :param caller: the name of who wants it, for the log.
         :returns: a ``Deferred`` that fires when it is gone.
         :raises UnknownApp: the app is not in the store.
         :raises AppExists: the app is in the configuration.
         """
-        return self._change(name, lambda table: remove_app(table, name))
+        return self._change(name, lambda table: remove_app(table, name), "removed", caller)
 
     def pause(self, name: str, caller: str) -> Deferred[bool]:
         """
@@ -372,34 +403,39 @@ class Apps:
         :raises UnknownApp: there is no such app.
         """
         pause = Pause(self._wall.now(), caller)
-        return self._mark(name, lambda table: table.pause(name, pause))
+        return self._mark(name, lambda table: table.pause(name, pause), "paused", caller)
 
-    def resume(self, name: str) -> Deferred[bool]:
+    def resume(self, name: str, caller: str) -> Deferred[bool]:
         """
         End the pause of an app.
 
+        :param caller: the name of who wants it, for the log.
         :returns: a ``Deferred`` that fires when that is on the disk, with whether the app was paused before.
         :raises UnknownApp: there is no such app.
         """
-        return self._mark(name, lambda table: table.resume(name))
+        return self._mark(name, lambda table: table.resume(name), "resumed", caller)
 
-    def _mark(self, name: str, change: Callable[[IAppTable], bool]) -> Deferred[bool]:
+    def _mark(self, name: str, change: Callable[[IAppTable], bool], did: str, caller: str) -> Deferred[bool]:
         if name not in self._state.apps:
             return fail(UnknownApp(f"there is no app {name}"))
-        return self._write(name, change)
+
+        def marked(changed: bool) -> bool:
+            return _logged(changed, did, name, caller) if changed else False
+
+        return self._write(name, change).addCallback(marked)
 
     def reconfigure(self, configuration: Configuration) -> Deferred[None]:
         """Use another configuration from now on. The ``Deferred`` fires when the apps are as it says."""
         self._configuration = configuration
         return self._poller.poll()
 
-    def _change(self, name: str, change: Callable[[IAppTable], _T]) -> Deferred[_T]:
+    def _change(self, name: str, change: Callable[[IAppTable], _T], did: str, caller: str) -> Deferred[_T]:
         if name in self._configuration.apps:
             return fail(AppExists(f"the app {name} is in the configuration, and can only be changed there"))
-        return self._write(name, change)
+        return self._write(name, change).addCallback(_logged, did, name, caller)
 
     def _write(self, name: str, change: Callable[[IAppTable], _T]) -> Deferred[_T]:
-        """Change an app for a caller, whom the log names, and take that up."""
+        """Change an app for a caller, and take that up."""
 
         def written(result: _T) -> Deferred[_T]:
             return self._poller.poll().addCallback(lambda _: result)
@@ -490,6 +526,12 @@ class Apps:
                 if reached < self._warned.get(certificate, before.get(certificate, math.inf)):
                     _warn_of(name, side, credential.expires, reached)
                 self._warned[certificate] = reached
+
+
+def _logged(result: _T, did: str, app: str, caller: str) -> _T:
+    """Log what a caller did with an app."""
+    _log.info("{caller} {did} the app {app}", caller=caller, did=did, app=app)
+    return result
 
 
 def _log_problem(name: str, known: _Known) -> None:

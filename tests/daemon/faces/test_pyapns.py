@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.threads import deferToThread
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
@@ -145,13 +146,16 @@ class ProvisionTests(PyapnsCase):
         self.assertIsNone(self.call("notify", "chess", ANN, PAYLOAD))
 
     def test_again(self) -> None:
-        """The same certificate changes nothing; another one replaces it."""
-        self.provision()
-        revision = self.apps.revision
-        self.provision()
-        self.assertEqual(self.apps.revision, revision)
-        self.provision(OTHER)
+        """The same certificate changes nothing; another one replaces it. The log says who did what."""
+        with capturedLogs() as events:
+            self.provision()
+            revision = self.apps.revision
+            self.provision()
+            self.assertEqual(self.apps.revision, revision)
+            self.provision(OTHER)
         self.assertEqual(self.apps.get("chess").credential, Certificate.from_pem(OTHER))
+        said = [f"{event['caller']} {event['did']}" for event in events if "did" in event]
+        self.assertEqual(said, ["manager put", "manager replaced the credential of"])
 
     def test_operators(self) -> None:
         """The operator's settings stay."""

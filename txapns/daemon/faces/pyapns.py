@@ -175,7 +175,7 @@ class Pyapns:
 
         def provision(credential: Credential) -> Deferred[Any] | None:
             known = self._known(app_id)
-            change = self._change(app_id, environment, credential, known)
+            change = self._change(app_id, environment, credential, known, caller.name)
             if change is None:
                 return None
             if not (caller.manage or caller is ANYBODY):
@@ -204,20 +204,20 @@ class Pyapns:
             return None  # it does not exist or cannot be used: it is added
 
     def _change(
-        self, app_id: str, environment: str, credential: Credential, known: App | None
+        self, app_id: str, environment: str, credential: Credential, known: App | None, caller: str
     ) -> Callable[[], Deferred[Any]] | None:
         """Choose what to do; ``None`` for nothing."""
         if known is not None and known.sandbox is not None:
             side = Environment[environment.upper()]
             if known.sides[side].credential == credential:
                 return None
-            return lambda: self._apps.rotate(app_id, credential, side)
+            return lambda: self._apps.rotate(app_id, credential, side, caller=caller)
         if known is None or known.gateway.host in _others(environment):
-            return lambda: self._apps.put(app_id, _settings(environment, known), credential)
+            return lambda: self._apps.put(app_id, _settings(environment, known), credential, caller=caller)
         # An app with a gateway of its own keeps it, as it keeps everything else that the operator has set.
         if known.credential == credential:
             return None
-        return lambda: self._apps.rotate(app_id, credential)
+        return lambda: self._apps.rotate(app_id, credential, caller=caller)
 
     def _notify(self, request: Request, app_id: str, tokens: object, notifications: object) -> Deferred[None]:
         _check_texts(app_id)

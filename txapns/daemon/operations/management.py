@@ -7,18 +7,15 @@ It is paused and resumed, its credential is replaced, and its dead letters are r
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
-from functools import partial
 from typing import Literal, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from txapns.credentials import Credential
 from txapns.daemon.errors import Malformed
 from txapns.daemon.interfaces import IOutcomeLog
 from txapns.daemon.operations.forms import read_credential, text
-from txapns.daemon.secrets.submitted import master_key_failed, read_submitted
+from txapns.daemon.secrets.submitted import SubmittedCredential
 from txapns.daemon.values import App, Caller, Environment, State
 
 __all__ = ["ACTIONS", "MOST", "IManagedApps", "Management"]
@@ -37,28 +34,24 @@ class IManagedApps(Protocol):
     def source(self, name: str) -> Literal["file", "database"]:
         """Tell where an app is kept."""
 
-    def now(self) -> datetime:
-        """Tell at what time a certificate has to be valid."""
-
-    def read(self, make: Callable[[], Credential]) -> Deferred[Credential]:
-        """Read a credential in a thread."""
-
     def get(self, name: str) -> App:
         """Find an app."""
 
-    def rotate(self, name: str, credential: Credential, environment: Environment) -> Deferred[None]:
+    def rotate_submitted(
+        self, name: str, given: SubmittedCredential, environment: Environment, *, caller: str
+    ) -> Deferred[None]:
         """Give an app, or one of its two sides, another credential."""
 
     def pause(self, name: str, caller: str) -> Deferred[bool]:
         """Send nothing more for an app."""
 
-    def resume(self, name: str) -> Deferred[bool]:
+    def resume(self, name: str, caller: str) -> Deferred[bool]:
         """Send for an app again."""
 
 
 class Management:
     """
-    Does what an operator asks for, and logs who did.
+    Does what an operator asks for. The log says who did.
 
     :param wake: called with an app's name when notifications of the app are due again.
     """
@@ -80,11 +73,9 @@ class Management:
         """
         who = {"caller": caller.name, "app": app}
         if action == "pause":
-            if await self._apps.pause(app, caller.name):
-                _log.info("{caller} paused the app {app}", **who)
+            await self._apps.pause(app, caller.name)
         elif action == "resume":
-            if await self._apps.resume(app):
-                _log.info("{caller} resumed the app {app}", **who)
+            await self._apps.resume(app, caller.name)
         elif action == "retry":
             count = await self._outcomes.retry(app, MOST)
             self._wake(app)
@@ -95,22 +86,15 @@ class Management:
             count = await self._outcomes.purge(app, State.DEAD, MOST)
             _log.info("{caller} purged {count} notifications of {app}: {state}", count=count, state="dead", **who)
         elif action == "rotate":
-            which = await self._rotate(app, form)
-            _log.info("{caller} replaced the {which} of the app {app}", which=which, **who)
+            await self._apps.rotate_submitted(app, read_credential(form), _environment(form), caller=caller.name)
         else:
             raise Malformed("there is no such action", path="action")
 
-    async def _rotate(self, app: str, form: Mapping[str, bytes]) -> str:
-        """Replace a credential; returns which."""
-        name = text(form, "environment") or "production"
-        environment = {each.name.lower(): each for each in Environment}.get(name)
-        if environment is None:
-            raise Malformed("there is no such environment", path="environment")
-        given, sandbox = read_credential(form), environment is Environment.SANDBOX
-        reading = self._apps.read(
-            lambda: read_submitted(given, self._apps.now(), gateway="sandbox" if sandbox else None)
-        )
-        await reading.addCallback(partial(self._apps.rotate, app, environment=environment)).addErrback(
-            master_key_failed
-        )
-        return "sandbox credential" if sandbox else "credential"
+
+def _environment(form: Mapping[str, bytes]) -> Environment:
+    """Read of which side the credential is replaced, of an app with two."""
+    name = text(form, "environment") or "production"
+    found = next((each for each in Environment if each.name.lower() == name), None)
+    if found is None:
+        raise Malformed("there is no such environment", path="environment")
+    return found

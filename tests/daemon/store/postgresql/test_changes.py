@@ -75,13 +75,13 @@ class ChangesTests(SynchronousTestCase):
     def test_apps(self) -> None:
         """An app that is added, changed and removed on one node is so on the other."""
         first, second = (Certificate.from_pem(AUTHORITY.client_pem("com.example.app")) for _ in range(2))
-        self.result(self.a.apps.put("chess", AppSettings(topic="com.example.app"), first))
+        self.result(self.a.apps.put("chess", AppSettings(topic="com.example.app"), first, caller="ann"))
         self.settle()
         self.assertEqual((self.b.apps.get("chess").credential, self.b.changed), (first, ["chess"]))
-        self.result(self.b.apps.rotate("chess", second))
+        self.result(self.b.apps.rotate("chess", second, caller="ann"))
         self.settle()
         self.assertEqual((self.a.apps.get("chess").credential, self.a.changed), (second, ["chess"] * 2))
-        self.result(self.a.apps.remove("chess"))
+        self.result(self.a.apps.remove("chess", caller="ann"))
         self.settle()
         self.assertRaises(UnknownApp, self.b.apps.get, "chess")
 

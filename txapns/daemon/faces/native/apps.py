@@ -24,13 +24,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
 from txapns._network.trust import trust_pem
 from txapns._serving.http import Answer, Request
@@ -50,16 +48,11 @@ from txapns.gateway import Gateway
 
 __all__ = ["EXTRAS", "OPERATIONS", "AppOperations"]
 
-_log = Logger()
-
 # In Python, "$" also matches before a final line feed.
 _Visible = Annotated[str, Meta(pattern="^[!-~]+$(?!\\n)", max_length=MAX_HEADER)]
 _Fingerprint = Annotated[str, Meta(pattern=f"^{FINGERPRINT.pattern}$(?!\\n)")]
 # A float, because 10.0 is a whole number in JSON, too.
 _Count = Annotated[float, Meta(ge=1, le=10**9, multiple_of=1)]
-
-
-# Bodies of requests.
 
 
 #: How many apps are listed in one turn of the reactor: so many take some 3 ms.
@@ -73,6 +66,9 @@ EXTRAS: Mapping[type, Schema] = {
         ]
     }
 }
+
+
+# Bodies of requests.
 
 
 class _Limits(Struct, forbid_unknown_fields=True):
@@ -201,10 +197,9 @@ class AppOperations:
             return credential, _read_sandbox(asked, settings, credential, apps.now())
 
         def store(credentials: tuple[Credential, Credential | None]) -> Deferred[bool]:
-            return apps.put(app, settings, *credentials)
+            return apps.put(app, settings, *credentials, caller=caller.name)
 
         def put(replaced: bool) -> Answer:
-            _log.info("{caller} put the app {app}", caller=caller.name, app=app)
             return Answer(200 if replaced else 201, _body(apps, app))
 
         return apps.read(read).addCallback(store).addCallbacks(put, master_key_failed)
@@ -220,48 +215,22 @@ class AppOperations:
     def _rotate(self, request: Request, caller: Caller, app: str, environment: Environment) -> Deferred[Answer]:
         apps = self._checked(request, caller)
         asked = json_body(_rotation, request)
-        gateway, which = (
-            ("sandbox", "sandbox credential") if environment is Environment.SANDBOX else (None, "credential")
-        )
-
-        def rotated(_: None) -> Answer:
-            _log.info("{caller} replaced the {which} of the app {app}", caller=caller.name, app=app, which=which)
-            return Answer(200, _body(apps, app))
-
-        reading = apps.read(lambda: read_submitted(asked, apps.now(), gateway=gateway))
-        rotating = reading.addCallback(partial(apps.rotate, app, environment=environment))
-        return rotating.addCallbacks(rotated, master_key_failed)
+        return _answered(apps.rotate_submitted(app, asked, environment, caller=caller.name), apps, app)
 
     def remove(self, request: Request, caller: Caller, app: str) -> Deferred[Answer]:
         """Remove an app."""
-
-        def removed(_: None) -> Answer:
-            _log.info("{caller} removed the app {app}", caller=caller.name, app=app)
-            return Answer(204)
-
-        return self._checked(request, caller).remove(app).addCallback(removed)
+        removing = self._checked(request, caller).remove(app, caller=caller.name)
+        return removing.addCallback(lambda _: Answer(204))
 
     def pause(self, request: Request, caller: Caller, app: str) -> Deferred[Answer]:
         """Send nothing more for an app."""
         apps = self._checked(request, caller)
-
-        def paused(changed: bool) -> Answer:
-            if changed:
-                _log.info("{caller} paused the app {app}", caller=caller.name, app=app)
-            return Answer(200, _body(apps, app))
-
-        return apps.pause(app, caller.name).addCallback(paused)
+        return _answered(apps.pause(app, caller.name), apps, app)
 
     def resume(self, request: Request, caller: Caller, app: str) -> Deferred[Answer]:
         """Send for an app again."""
         apps = self._checked(request, caller)
-
-        def resumed(changed: bool) -> Answer:
-            if changed:
-                _log.info("{caller} resumed the app {app}", caller=caller.name, app=app)
-            return Answer(200, _body(apps, app))
-
-        return apps.resume(app).addCallback(resumed)
+        return _answered(apps.resume(app, caller.name), apps, app)
 
     def _checked(self, request: Request, caller: Caller) -> Apps:
         """Check the caller before anything of the body is read."""
@@ -328,6 +297,11 @@ def _read_sandbox(asked: _App, settings: AppSettings, other: Credential, now: da
 
 
 # Writing answers.
+
+
+def _answered(changing: Deferred[Any], apps: Apps, name: str) -> Deferred[Answer]:
+    """Answer with what is known of an app once it is changed."""
+    return changing.addCallback(lambda _: Answer(200, _body(apps, name)))
 
 
 def _body(apps: Apps, name: str) -> bytes:
