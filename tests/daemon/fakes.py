@@ -174,6 +174,10 @@ class Cluster:
         self.asked.add(duty)
         return self.alive and duty in self.duties
 
+    def resign(self, duty: str) -> None:
+        """See :meth:`ICluster.resign`."""
+        self.asked.discard(duty)
+
     def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
         """See :meth:`ICluster.subscribe`."""
         self.listeners.append(listener)

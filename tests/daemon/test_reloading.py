@@ -41,12 +41,16 @@ class ReloadingTests(SynchronousTestCase):
         self.check(_TLS, _TLS, [], [])
 
     def test_taken_up(self) -> None:
-        """Limits, apps, certificates, and how long what is kept, are taken up."""
+        """Limits, apps, webhooks, certificates, and how long what is kept, are taken up."""
         self.check("", "limits.stop = 5\nretries.attempts = 3", ["limits.stop", "retries.attempts"], [])
         kept = "database.retention = 5\noutcomes.retention = 5\noutcomes.most = 5"
         self.check("", kept, ["database.retention", "outcomes.retention", "outcomes.most"], [])
         self.check("", "[apps.a]\ncertificate = 'a.pem'", ["apps.a"], [])
         self.check("[apps.a]\ncertificate = 'a.pem'", "", ["apps.a"], [])
+        webhook = "[webhook.a]\nurl = 'https://example.com/'\nsecret_file = 'a'"
+        self.check("", webhook, ["webhook.a"], [])
+        self.check(webhook, "", ["webhook.a"], [])
+        self.check(webhook, f"{webhook}\nevents = ['outcomes']", ["webhook.a.events"], [])
         certificate = "[apps.a]\ncertificate = 'a.pem'\n"
         keys = ["apps.a.topic", "apps.a.limits.queue"]
         self.check(certificate, f"{certificate}limits.queue = 5\ntopic = 't'", sorted(keys, reverse=True), [])
@@ -60,7 +64,6 @@ class ReloadingTests(SynchronousTestCase):
             ("intake.native.wait = 5", ["intake.native.wait"]),
             ("intake.apple.tls.certificate = 'a.pem'", ["intake.apple"]),
             ("admin.tls.certificate = 'a.pem'", ["admin.tls"]),
-            ("[webhook.a]\nurl = 'https://example.com/'\nsecret_file = 'a'", ["webhook.a"]),
         ):
             self.check("", text, keys, keys)
             self.check(text, "", keys, keys)

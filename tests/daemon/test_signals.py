@@ -140,7 +140,7 @@ class SignalTests(DaemonCase):
 
     async def test_reloaded(self) -> None:
         """
-        SIGHUP before the daemon is even imported is heeded when it listens. After SIGHUP limits, apps and the
+        SIGHUP before the daemon is even imported is heeded when it listens. After SIGHUP limits, apps, webhooks and the
         certificates of listeners are what the configuration now says, and the log names what needs a restart. A
         configuration that cannot be used, or that has lost its apps, changes nothing.
         """
@@ -160,6 +160,13 @@ class SignalTests(DaemonCase):
         log = self.daemon.log.read_text()
         self.assertRegex(log, "changed: .*limits.tokens.*apps.chess, apps.go")
         self.assertIn("retries.first has changed, which takes effect at the next start", log)
+        hook = '[webhook.crm]\nurl = "http://127.0.0.1:9/"\nsecret_file = "hook.secret"\n'
+        self.config.write_text(f"limits.tokens = 1\nretries.first = 5\n{changed}{hook}")
+        await self.signaled(signal.SIGHUP, "the configuration stays as it was: webhook.crm.secret_file: ")
+        (self.directory / "hook.secret").touch(0o600)
+        (self.directory / "hook.secret").write_text("correct horse battery staple")
+        await self.signaled(signal.SIGHUP, "the configuration was read again; changed: webhook.crm")
+        self.assertIn("crm", await self.daemon.read("/"))
         self.config.write_text("limits.tokens = 0")
         await self.signaled(signal.SIGHUP, "the configuration stays as it was: apns.toml: limits.tokens: found 0")
         self.config.write_text(text.partition("[apps.")[0])

@@ -1,4 +1,7 @@
-"""What a running daemon can take up of a changed configuration: apps, limits, what is kept, and its certificates."""
+"""
+What a running daemon can take up of a changed configuration: apps, webhooks, limits, how long what is kept, and the
+certificates of listeners.
+"""
 
 from __future__ import annotations
 
@@ -55,8 +58,8 @@ def in_effect(before: Configuration, after: Configuration) -> Configuration:
     """
     Make the configuration that a daemon has that started with one and reads another.
 
-    :returns: the one before, with the apps, the limits, the listeners' certificates, and how long outcomes are kept, of
-        the other.
+    :returns: the one before, with the apps, the webhooks, the limits, the listeners' certificates, and how long
+        outcomes are kept, of the other.
     """
     replace = msgspec.structs.replace
     faces = before.intake.__struct_fields__
@@ -66,6 +69,7 @@ def in_effect(before: Configuration, after: Configuration) -> Configuration:
         apps=after.apps,
         limits=after.limits,
         outcomes=after.outcomes,
+        webhook=after.webhook,
         database=replace(before.database, retention=after.database.retention),
         retries=replace(before.retries, attempts=after.retries.attempts),
         intake=replace(before.intake, **intake),

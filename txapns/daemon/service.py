@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import Any
 
 from twisted.application.service import Service
@@ -23,7 +22,6 @@ from twisted.python.failure import Failure
 from txapns._network.clocks import wall_clock
 from txapns.daemon.apps import Apps
 from txapns.daemon.config.configuration import Configuration
-from txapns.daemon.config.sections import WebhookSection
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
 from txapns.daemon.keys import Keys
@@ -43,7 +41,7 @@ from txapns.daemon.sending.channels import AppChannels
 from txapns.daemon.sending.dispatcher import Dispatcher
 from txapns.daemon.sending.settling import Retries
 from txapns.daemon.sending.waiting import OutcomeWaiters
-from txapns.daemon.sending.webhook import Webhook, WebhookConfig, events_of, read_secret
+from txapns.daemon.sending.webhooks import Webhooks
 from txapns.daemon.store.factory import make_store
 from txapns.daemon.store.retention import Retention
 from txapns.daemon.values import Leased, Settlement
@@ -82,13 +80,8 @@ class DaemonService(Service):
         self.apps = Apps(clock, configuration, self.store.apps, secrets, self.store.worker)
         self.keys = Keys(clock, self.store.keys)
         self.outcomes = OutcomeWaiters(clock, self.store.outcomes, shared=self.store.cluster.shared)
-        hooks = [_webhook(name, section) for name, section in configuration.webhook.items()]
-        self.webhooks = [
-            Webhook(
-                reactor, events_of(hook, self.store.feedback, self.store.outcome_feed), hook, cluster=self.store.cluster
-            )
-            for hook in hooks
-        ]
+        self.webhooks = Webhooks(reactor, self.store.feedback, self.store.outcome_feed, self.store.cluster)
+        self.webhooks.use(configuration.webhook)
         self.metrics = DaemonMetrics(clock)
         self._history = History(clock, self.metrics.totals)
         self.dispatcher = self._make_dispatcher(clock)
@@ -193,9 +186,11 @@ class DaemonService(Service):
 
         The files that it names are read again.
 
-        :raises ConfigurationError: it has no apps, and the one before had some.
+        :raises ConfigurationError: it has no apps, and the one before had some; or it has webhooks whose secrets cannot
+            be read.
         """
         check_apps(self._configuration, configuration)
+        self.webhooks.check(configuration.webhook)
         changed = differences(self._configuration, configuration)
         self._configuration = in_effect(self._configuration, configuration)
         waiting = differences(self._configuration, configuration)
@@ -204,6 +199,7 @@ class DaemonService(Service):
         for key in waiting:
             _log.warn("{key} has changed, which takes effect at the next start", key=key)
         self._listeners.reconfigure(self._configuration)
+        self.webhooks.use(self._configuration.webhook)
         self._apps_changed(frozenset())
         return self.apps.reconfigure(self._configuration)
 
@@ -242,7 +238,7 @@ class DaemonService(Service):
         on_stop(self.outcomes.stop)
         await self.dispatcher.start()
         on_stop(lambda: self.dispatcher.stop(self._configuration.limits.stop))
-        others: list[Webhook | History | Pruning] = [*self.webhooks, self._history, *self._prunings]
+        others: list[Webhooks | History | Pruning] = [self.webhooks, self._history, *self._prunings]
         for other in others:
             other.start()
             on_stop(other.stop)
@@ -278,12 +274,6 @@ class DaemonService(Service):
         self.store.cluster.digest = configuration_digest(self._configuration, self.apps)
         self._recorded = recorded(self._recorded, self.apps)
         self.store.outcome_feed.keep(self._recorded)
-
-
-def _webhook(name: str, section: WebhookSection) -> WebhookConfig:
-    secret = partial(read_secret, section.secret_file)
-    patience = section.timeout, section.give_up
-    return WebhookConfig(name, section.url, secret, section.apps, section.batch, *patience, section.events)
 
 
 async def _stop_part(stop: Callable[[], object]) -> None:

@@ -47,6 +47,7 @@ class Receiver(Resource):
 
     :ivar posts: the requests: the time, the header fields, the tokens, the body.
     :ivar answer: the status of answers; ``None`` for no answer.
+    :ivar held: the requests without one.
     """
 
     isLeaf = True
@@ -56,6 +57,7 @@ class Receiver(Resource):
         self._seconds = seconds
         self.posts: list[tuple[float, dict[str, str], list[dict[str, Any]], bytes]] = []
         self.answer: int | None = 204
+        self.held: list[Request] = []
         self.location = b""
 
     def render_POST(self, request: Request) -> Any:
@@ -67,6 +69,7 @@ class Receiver(Resource):
         }
         self.posts.append((self._seconds(), fields, self.noted(body), body))
         if self.answer is None:
+            self.held.append(request)
             return NOT_DONE_YET
         request.setResponseCode(self.answer)
         if self.location:

@@ -35,6 +35,7 @@ class SingleNodeTests(SynchronousTestCase):
         ]
         self.cluster.report("chess", Circuit("the gateway is down", False, 1.0, 2.0))
         self.cluster.report("chess", None)
+        self.cluster.resign("pruning")
         self.assertEqual((self.cluster.shared, self.cluster.alive, self.cluster.owns("pruning")), (False, True, True))
         self.assertEqual(told, [])
         for end in ends:

@@ -7,7 +7,7 @@ result they share.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
 
@@ -279,7 +279,7 @@ class HealthCheck:
         *,
         problems: Callable[[], Mapping[str, str]],
         senders: ISenders,
-        webhooks: Sequence[Webhook] = (),
+        webhooks: Iterable[Webhook] = (),
         max_age: float = 1.5,
     ) -> None:
         self.stopping = False

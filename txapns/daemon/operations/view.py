@@ -203,7 +203,7 @@ def _webhook_row(webhook: WebhookOverview) -> list[Cell]:
         text = f"{state.reason} (for {duration(webhook.failing)})"
         kind = "warn"
     if state.gave_up:
-        text, kind = f"Given up until the next start: {state.reason}", "bad"
+        text, kind = f"Given up until the next start or SIGHUP: {state.reason}", "bad"
     backlog = "unknown" if webhook.backlog is None else number(webhook.backlog)
     return [Cell(state.name), Cell(text, kind), Cell(backlog), Cell(number(state.sent))]
 

@@ -95,9 +95,9 @@ class WebhookState:
     """
     The state of a webhook.
 
-    :ivar sent: how many dead tokens and outcomes were sent and confirmed since the start.
+    :ivar sent: how many dead tokens and outcomes were sent and confirmed since it began.
     :ivar failing_since: since when nothing is confirmed, by the reactor's clock; ``None`` if it works.
-    :ivar gave_up: whether it has given up until the next start.
+    :ivar gave_up: whether it has given up until the next start, or until the configuration is read again.
     """
 
     name: str
@@ -208,18 +208,40 @@ class Webhook:
 
     def stop(self) -> None:
         """Stop sending. A request that is under way is cancelled, and sent again after the next start."""
+        self._send_no_more()
+        if self._running is not None:
+            self._running.cancel()
+
+    def retire(self) -> Deferred[None]:
+        """
+        Stop sending, but let a request that is under way have its answer, and store what that confirms.
+
+        :returns: a ``Deferred`` that fires when nothing is under way any more.
+        """
+        self._send_no_more()
+        ended: Deferred[None] = Deferred()
+        if self._running is None:
+            ended.callback(None)
+        else:
+            self._running.addCallback(ended.callback)
+        return ended
+
+    def _send_no_more(self) -> None:
         self._stopped = True
         self._retry.cancel()
         for unsubscribe in self._subscriptions:
             unsubscribe()
         self._subscriptions.clear()
-        if self._running is not None:
-            self._running.cancel()
+
+    @property
+    def duty(self) -> str:
+        """The duty to send, which one node at a time has."""
+        return self._hook.reader
 
     @property
     def _owned(self) -> bool:
         """Whether it is this node that sends."""
-        return self._cluster.owns(self._hook.reader)
+        return self._cluster.owns(self.duty)
 
     def _cluster_changed(self) -> None:
         """Go on where another node stopped, or leave it to another."""
@@ -241,7 +263,7 @@ class Webhook:
 
     async def _send(self, events: IEvents, secret: bytes) -> bool:
         """Send the next report; returns whether there was one."""
-        report = await events.take()
+        report = None if self._stopped else await events.take()
         if report is None:
             return False
         await self._post(report.body, secret)
@@ -285,7 +307,9 @@ class Webhook:
         gave_up = now - since >= self._hook.give_up
         self.state = attrs.evolve(self.state, failing_since=since, reason=reason, gave_up=gave_up)
         if gave_up:
-            _log.error("Webhook {name} gives up until the next start: {reason}", name=self._hook.name, reason=reason)
+            _log.error(
+                "Webhook {name} gives up until the next start or SIGHUP: {reason}", name=self._hook.name, reason=reason
+            )
         else:
             self._retry.set(self._pauses.next_delay())
 

@@ -98,6 +98,9 @@ class ICluster(Interface):
         Tell at once whether this node has a duty. Asking applies for it: the node gets it when no other node has it.
         """
 
+    def resign(duty: str) -> None:
+        """Leave a duty to the other nodes, and apply for it no longer, until :meth:`owns` is asked again."""
+
     def subscribe(listener: Callable[[], None]) -> Callable[[], None]:
         """
         Call a function whenever :attr:`alive`, or what :meth:`owns` says, has changed.
@@ -149,6 +152,9 @@ class SingleNode:
     def owns(self, duty: str) -> bool:
         """See :meth:`ICluster.owns`; it has all duties."""
         return True
+
+    def resign(self, duty: str) -> None:
+        """See :meth:`ICluster.resign`; there is nobody to leave it to."""
 
     def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
         """See :meth:`ICluster.subscribe`; nothing changes."""

@@ -387,6 +387,27 @@ class DutyTests(SynchronousTestCase):
         self.assertEqual(self.owners(), [{"webhook"}, {"other"}])
         self.assertEqual([self.a.told, self.b.told], [[(True, {"webhook"})], [(True, {"other"})]])
 
+    def test_resigned(self) -> None:
+        """A duty that its owner resigns goes to another one, and comes back only if that one resigns."""
+        self.a.duties.clear()
+        self.a.cluster.resign("webhook")
+        self.assertEqual(self.owners(), [set(), {"other"}])
+        self.nodes.advance(BEAT)
+        self.assertEqual(self.b.owned, {"webhook", "other"})
+        self.a.duties.append("webhook")
+        self.assertEqual(self.a.owned, set())
+        self.nodes.advance(LIFE)
+        self.assertEqual(self.owners(), [set(), {"webhook", "other"}])
+        self.b.duties.remove("webhook")
+        self.b.cluster.resign("webhook")
+        self.nodes.advance(0.01)
+        self.nodes.advance(BEAT)
+        self.assertEqual(self.owners(), [{"webhook"}, {"other"}])
+        self.a.cluster.resign("webhook")
+        self.assertEqual(self.a.owned, set())
+        self.nodes.advance(0.01)
+        self.assertEqual(self.a.owned, {"webhook"})
+
     def test_farewell(self) -> None:
         """When the owner stops, another takes it over with its next heartbeat."""
         self.a.do(self.a.cluster.stop())

@@ -186,6 +186,13 @@ class PostgreSQLCluster:
                 self._next.set(0.0)
         return duty in self._duties and self.alive
 
+    def resign(self, duty: str) -> None:
+        """See :meth:`ICluster.resign`."""
+        self._wanted.discard(duty)
+        self._duties -= {duty}
+        if self._running:
+            self._next.set(0.0)
+
     def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
         """See :meth:`ICluster.subscribe`."""
         return self._listeners.subscribe(listener)
@@ -300,7 +307,7 @@ def _live(
     connection: Connection, node: Node, moment: Moment, renews: bool, own: list[str] | None, wanted: frozenset[str]
 ) -> _Beat:
     """
-    Renew a node's life, or begin it, and take the duties that are free.
+    Renew a node's life, or begin it, take the duties that are free, and leave those that are not wanted any more.
 
     :param own: incarnations that the node may replace; ``None`` for any.
     """
@@ -314,8 +321,10 @@ def _live(
     holders = nodes.holders(connection, now)
     free = wanted - holders.keys()
     taken = nodes.take(connection, node.incarnation, free, now) if free else set()
-    kept = {duty for duty, holder in holders.items() if holder == node.incarnation}
-    return _Beat(moment, alive=True, joined=not renews, replaced=replaced, duties=frozenset(kept | taken))
+    held = {duty for duty, holder in holders.items() if holder == node.incarnation}
+    if not held <= wanted:
+        nodes.resign(connection, node.incarnation, held - wanted)
+    return _Beat(moment, alive=True, joined=not renews, replaced=replaced, duties=frozenset(held & wanted | taken))
 
 
 def _not_reaped(failure: Failure) -> None:

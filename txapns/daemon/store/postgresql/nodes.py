@@ -44,6 +44,7 @@ __all__ = [
     "look",
     "reap",
     "renew",
+    "resign",
     "statuses",
     "take",
 ]
@@ -224,6 +225,11 @@ def take(connection: Connection, incarnation: str, duties: Iterable[str], now: i
     taken = {name for (name,) in connection.execute(_ADD_DUTIES, parameters)}
     connection.execute(_LOCK_DUTIES, parameters)
     return taken | {name for (name,) in connection.execute(_TAKE, parameters)}
+
+
+def resign(connection: Connection, incarnation: str, duties: Iterable[str]) -> None:
+    """Leave duties to the other nodes."""
+    connection.execute("DELETE FROM duty WHERE name = ANY(%s) AND node = %s", [sorted(duties), incarnation])
 
 
 def statuses(connection: Connection, name: str, now: int) -> list[NodeStatus]:
