@@ -72,6 +72,25 @@ class QueueContract(StoreContract):
         self.case.assertEqual([each.token for each in leased], tokens)
         self.case.assertEqual([each.apns_id for each in leased], ids)
 
+    def test_payloads(self) -> None:
+        """Of messages that differ only in their payloads each keeps its own, also of requests that are made at once."""
+        take = Identifiers(wall_clock(self.world.clock)).take
+        requests = [
+            [Message("chess", b"%d" % (10 ** (n + size)), HEADERS, [b"%d" % n] * size, take(size)) for n in range(5)]
+            for size in (1, 3, 3, 1, 1)
+        ]
+        storing = [self.world.queue.accept(messages) for messages in requests]
+        receipts = [receipt for each in storing for receipt in result(self.world.clock, each)]
+        messages = [message for each in requests for message in each]
+        found = {each.number: each for each in self.lease(100)}
+        self.case.assertEqual(len(found), 45)
+        for given, receipt in zip(messages, receipts, strict=True):
+            some = [found[number] for number in receipt.numbers]
+            self.case.assertEqual({each.content.payload for each in some}, {given.payload})
+            self.case.assertEqual([each.token for each in some], given.tokens)
+            self.case.assertEqual([each.apns_id for each in some], receipt.apns_ids)
+            self.case.assertEqual((receipt.apns_ids, len({id(each.content) for each in some})), (given.apns_ids, 1))
+
     def test_nothing_to_accept(self) -> None:
         """Accepting no message, or a message without devices, is harmless and returns no ids."""
         nobody = Message("chess", PAYLOAD, HEADERS, [], [])

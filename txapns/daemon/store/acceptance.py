@@ -2,9 +2,12 @@
 A request as the statements that store it take it: everything of one kind in one value.
 
 A message is stored once, with one delivery for each of its devices. The deliveries of a request have consecutive
-numbers, and a message has the number of its first delivery. The tokens of a message are joined, and so are its ids: a
-*run* of deliveries whose tokens are equally long is cut out of both again by the database. So a statement has a few
-parameters, and it is one statement, however many notifications there are.
+numbers, and a message has the number of its first delivery.
+
+Messages that follow one another and differ only in their payloads, tokens and ids are a *block*, whether they are a
+campaign of one payload or a thousand notifications with a payload each: the database numbers them, and cuts their
+payloads, tokens and ids out of values that have all of them. The tokens of a *run* are equally long. So a statement has
+a few parameters, and it is one statement, however many notifications there are.
 """
 
 from __future__ import annotations
@@ -23,21 +26,23 @@ from txapns.daemon.values import Idempotency, Message, Receipt
 
 __all__ = [
     "LONGEST_RUN",
+    "PLACE",
     "Acceptance",
+    "Block",
     "FlowKey",
     "Layout",
-    "Packed",
     "collapsing",
     "laid_out",
     "pack",
     "receipts_of",
     "repeated",
-    "scheduled",
     "uuid_text",
 ]
 
 #: How many deliveries one run of tokens with equal lengths can have; longer runs are divided.
 LONGEST_RUN = 1000
+#: What the place of a payload is multiplied by where its length is added.
+PLACE = 2**32
 
 _encode = msgspec.json.Encoder().encode
 
@@ -46,26 +51,29 @@ _encode = msgspec.json.Encoder().encode
 FlowKey = tuple[str, int, str]
 
 
-class Packed(msgspec.Struct, frozen=True, eq=False, gc=False):
+class Block(msgspec.Struct, frozen=True, eq=False, gc=False):
     """
-    A message in the form that the statements take.
+    Messages that differ only in their payloads, tokens and ids, in the form that the statements take.
 
-    :ivar not_before: the date before which its first delivery is not sent, in milliseconds; 0 for none.
+    :ivar each: how many devices each of them has.
+    :ivar widths: the length of each token.
+    :ivar not_before: the date before which the first delivery is not sent, in milliseconds; 0 for none.
     :ivar due: when that is, in milliseconds of the queue's time; ``None`` for now.
     :ivar step: how many microseconds after each delivery the next one may be sent.
-    :ivar collapse: the hash of its collapse id, if it supersedes those before; otherwise 0.
+    :ivar collapse: the hash of their collapse id, if they supersede those before; otherwise 0.
     """
 
     flow: FlowKey
     headers: str
-    payload: bytes
+    each: int
+    payloads: list[bytes]
     tokens: bytes
-    runs: list[tuple[int, int]]  # how many tokens of which length
+    widths: list[int]
     apns_ids: bytes
+    collapse: int = 0
     not_before: int = 0
     due: int | None = None
     step: int = 0
-    collapse: int = 0
 
     @property
     def app(self) -> str:
@@ -74,8 +82,8 @@ class Packed(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     @property
     def count(self) -> int:
-        """How many deliveries it has."""
-        return len(self.apns_ids) // 16
+        """How many deliveries there are."""
+        return len(self.widths)
 
 
 @attrs.define(eq=False)
@@ -91,7 +99,7 @@ class Acceptance:
     :ivar superseded: what was superseded by it and by those that are stored with it.
     """
 
-    messages: list[Packed]
+    blocks: list[Block]
     idempotency: Idempotency | None
     date: int
     due: int
@@ -103,7 +111,17 @@ class Acceptance:
     @property
     def count(self) -> int:
         """How many deliveries it has."""
-        return sum(message.count for message in self.messages)
+        return sum([block.count for block in self.blocks])
+
+    @property
+    def counts(self) -> list[int]:
+        """How many deliveries each of its messages has."""
+        return [block.each for block in self.blocks for _ in block.payloads]
+
+    @property
+    def apns_ids(self) -> bytes:
+        """The ids of its deliveries."""
+        return b"".join([block.apns_ids for block in self.blocks])
 
 
 @attrs.frozen(eq=False)
@@ -111,41 +129,113 @@ class Layout:
     """
     Requests as the statements take them. Positions count from 1, as SQL does.
 
-    :ivar messages: of each the number, the headers, the date, where in the payloads its own is, and how long, and when
-        it is due.
-    :ivar runs: of each the number of the first delivery, the message, the app, when it is due, how many deliveries it
-        has, where in the tokens its own are, how long each is, where in the ids its own are, the date, the date before
-        which the first is not sent, or 0, how many microseconds later the next one may be, the flow, and the hash of
-        the collapse id, or 0.
+    :ivar messages: of each block the number of the first message, how many deliveries each has, the headers, the date,
+        when they are due, and for each message where in the payloads its own begins, times ``PLACE``, and how long it
+        is.
+    :ivar runs: of each the number of the first delivery, that of the first message in its block, how many deliveries
+        each of these has, the app, when it is due, how many deliveries the run has, where in the tokens its own are,
+        how long each is, where in the ids its own are, the date, the date before which the first is not sent, or 0, how
+        many microseconds later the next one may be, the flow, and the hash of the collapse id, or 0.
     """
 
-    messages: list[tuple[int, str, int, int, int, int]]
-    runs: list[tuple[int, int, int, int, int, int, int, int, int, int, int, int, int]]
+    messages: list[tuple[int, int, str, int, int, list[int]]]
+    runs: list[tuple[int, int, int, int, int, int, int, int, int, int, int, int, int, int]]
     payloads: bytes
     tokens: bytes
     apns_ids: bytes
 
 
-def pack(message: Message) -> Packed:
+def pack(messages: Sequence[Message], time: QueueTime) -> list[Block]:
     """
-    Pack a message.
+    Pack the messages of a request, and place those in the queue that are not sent at once.
 
-    :raises ValueError: one of its ids is not a UUID.
+    :raises ValueError: an id is not a UUID.
     """
-    tokens = message.tokens
-    text = "".join(message.apns_ids)
+    groups = [list(group) for _, group in itertools.groupby(messages, _shared)]
+    blocks, firsts = list(map(_block, groups)), [group[0] for group in groups]
+    if all(first.not_before is None and first.rate is None for first in firsts):
+        return blocks
+    return _scheduled(blocks, firsts, time)
+
+
+def _shared(message: Message) -> tuple[object, ...]:
+    """Give what the messages of a block have in common."""
+    place = message.app, message.lane, message.caller, message.collapse_id, message.not_before, message.rate
+    return len(message.tokens), message.headers, place
+
+
+def _block(messages: Sequence[Message]) -> Block:
+    first = messages[0]
+    tokens = [token for message in messages for token in message.tokens]
+    text = "".join([apns_id for message in messages for apns_id in message.apns_ids])
     apns_ids = bytes.fromhex(text.replace("-", ""))
     if not len(text) / 36 == len(apns_ids) / 16 == len(tokens):
         raise ValueError("an id is not a UUID")
-    headers = _encode(dict(message.headers)).decode()
-    flow = message.app, int(message.lane), message.caller
-    collapse = 0 if message.collapse_id is None else hash_of(message.collapse_id)
-    return Packed(flow, headers, message.payload, b"".join(tokens), _runs(tokens), apns_ids, collapse=collapse)
+    return Block(
+        (first.app, int(first.lane), first.caller),
+        _encode(dict(first.headers)).decode(),
+        len(first.tokens),
+        [message.payload for message in messages],
+        b"".join(tokens),
+        list(map(len, tokens)),
+        apns_ids,
+        0 if first.collapse_id is None else hash_of(first.collapse_id),
+    )
 
 
-def _runs(tokens: Sequence[bytes]) -> list[tuple[int, int]]:
+def _scheduled(blocks: Iterable[Block], messages: Iterable[Message], time: QueueTime) -> list[Block]:
+    """Place blocks in the queue that are not sent at once, given a message of each."""
+    found = []
+    present = time.calendar()
+    paced = 0  # how many devices come before, at the rate of the request
+    for block, message in zip(blocks, messages, strict=True):
+        date = present if message.not_before is None else max(present, milliseconds(message.not_before))
+        step = 0
+        if message.rate is not None:
+            step = -(-1_000_000 // message.rate)
+            date += paced * step // 1_000
+            paced += block.count
+        if date > present or step:
+            block = msgspec.structs.replace(block, not_before=date, due=time.place(date), step=step)
+        found.append(block)
+    return found
+
+
+class _Part(msgspec.Struct, eq=False, gc=False):
+    """Blocks that follow one another and could be one: those of callers who make requests at the same time."""
+
+    first: int
+    acceptance: Acceptance
+    block: Block
+    lengths: list[int]
+    widths: list[int]
+
+    def goes_on(self, first: int, acceptance: Acceptance, block: Block) -> bool:
+        """Whether a block can be added."""
+        mine, scheduled = self.block, (block.due, self.block.due) != (None, None)
+        if scheduled or first != self.first + len(self.widths) or block.flow != mine.flow or block.each != mine.each:
+            return False
+        times = self.acceptance.date == acceptance.date and self.acceptance.due == acceptance.due
+        return times and block.headers == mine.headers and block.collapse == mine.collapse
+
+
+def _parts(acceptances: Iterable[Acceptance]) -> list[_Part]:
+    parts: list[_Part] = []
+    for acceptance in acceptances:
+        number = acceptance.first
+        for block in acceptance.blocks:
+            lengths = list(map(len, block.payloads))
+            if parts and parts[-1].goes_on(number, acceptance, block):
+                parts[-1].lengths += lengths
+                parts[-1].widths += block.widths
+            else:
+                parts.append(_Part(number, acceptance, block, lengths, [*block.widths]))
+            number += block.count
+    return parts
+
+
+def _runs(widths: Sequence[int]) -> list[tuple[int, int]]:
     """Find the runs of tokens that are equally long: how many of which length."""
-    widths = list(map(len, tokens))
     if len(set(widths)) == 1 and len(widths) <= LONGEST_RUN:
         return [(len(widths), widths[0])]
     runs = []
@@ -155,53 +245,31 @@ def _runs(tokens: Sequence[bytes]) -> list[tuple[int, int]]:
     return runs
 
 
-def scheduled(packed: Sequence[Packed], messages: Sequence[Message], time: QueueTime) -> list[Packed]:
-    """Place the messages of a request in the queue that are not sent at once."""
-    if all(message.not_before is None and message.rate is None for message in messages):
-        return list(packed)
-    found = []
-    present = time.calendar()
-    paced = 0  # how many devices come before, at the rate of the request
-    for each, message in zip(packed, messages, strict=True):
-        date = present if message.not_before is None else max(present, milliseconds(message.not_before))
-        step = 0
-        if message.rate is not None:
-            step = -(-1_000_000 // message.rate)
-            date += paced * step // 1_000
-            paced += each.count
-        if date > present or step:
-            each = msgspec.structs.replace(each, not_before=date, due=time.place(date), step=step)
-        found.append(each)
-    return found
-
-
-def laid_out(acceptances: Iterable[Acceptance]) -> Layout:
+def laid_out(acceptances: Sequence[Acceptance]) -> Layout:
     """Lay out new requests, which have numbers and whose apps and flows have ids."""
     rows, runs = [], []
     payload_at = token_at = id_at = 1
-    messages = []
-    for acceptance in acceptances:
-        number = acceptance.first
-        for message in acceptance.messages:
-            messages.append(message)
-            first = number
-            if message.runs:  # a message without devices would have the number of the next
-                rows.append(
-                    (number, message.headers, acceptance.date, payload_at, len(message.payload), acceptance.due)
-                )
-            payload_at += len(message.payload)
-            app, flow = acceptance.apps[message.app], acceptance.flows[message.flow]
-            date, due = acceptance.date, acceptance.due if message.due is None else message.due
-            for count, width in message.runs:
-                later = (number - first) * message.step // 1_000
-                not_before = message.not_before and message.not_before + later
-                place = (number, first, app, due + later, count)
-                runs.append((*place, token_at, width, id_at, date, not_before, message.step, flow, message.collapse))
-                number += count
-                token_at += count * width
-                id_at += count * 16
-    payloads, tokens = b"".join(each.payload for each in messages), b"".join(each.tokens for each in messages)
-    return Layout(rows, runs, payloads, tokens, b"".join(each.apns_ids for each in messages))
+    for part in _parts(acceptances):
+        acceptance, block, number = part.acceptance, part.block, part.first
+        date, due = acceptance.date, acceptance.due if block.due is None else block.due
+        places = []
+        for length in part.lengths:
+            places.append(payload_at * PLACE + length)
+            payload_at += length
+        if part.widths:  # messages without devices would have the number of the next
+            rows.append((part.first, block.each, block.headers, date, acceptance.due, places))
+        app, flow = acceptance.apps[block.app], acceptance.flows[block.flow]
+        for count, width in _runs(part.widths):
+            later = (number - part.first) * block.step // 1_000
+            not_before = block.not_before and block.not_before + later
+            place = (number, part.first, block.each, app, due + later, count)
+            runs.append((*place, token_at, width, id_at, date, not_before, block.step, flow, block.collapse))
+            number += count
+            token_at += count * width
+            id_at += count * 16
+    blocks = [block for acceptance in acceptances for block in acceptance.blocks]
+    payloads, tokens = [payload for block in blocks for payload in block.payloads], [block.tokens for block in blocks]
+    return Layout(rows, runs, b"".join(payloads), b"".join(tokens), b"".join([block.apns_ids for block in blocks]))
 
 
 def collapsing(acceptances: Iterable[Acceptance]) -> list[tuple[int, int]]:
@@ -209,10 +277,10 @@ def collapsing(acceptances: Iterable[Acceptance]) -> list[tuple[int, int]]:
     found = []
     for acceptance in acceptances:
         number = acceptance.first
-        for message in acceptance.messages:
-            if message.collapse and message.count:
-                found.append((number, number + message.count))
-            number += message.count
+        for block in acceptance.blocks:
+            if block.collapse and block.count:
+                found.append((number, number + block.count))
+            number += block.count
     return found
 
 

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
 from txapns.daemon.errors import Unavailable
-from txapns.daemon.store.acceptance import Acceptance, pack, receipts_of, scheduled
+from txapns.daemon.store.acceptance import Acceptance, pack, receipts_of
 from txapns.daemon.store.listeners import Listeners
 from txapns.daemon.store.outcome_feed import Recording
 from txapns.daemon.store.queue_time import QueueTime
@@ -124,15 +124,16 @@ class StoredQueue(Generic[_C]):
         if not self._shared.running:
             return stopped()
         try:
-            packed = scheduled([pack(message) for message in messages], messages, self._time)
+            blocks = pack(messages, self._time)
         except ValueError:
             return fail()
-        acceptance = Acceptance(packed, idempotency, self._time.date(), self._time.now())
+        acceptance = Acceptance(blocks, idempotency, self._time.date(), self._time.now())
         counts: dict[str, int] = {}
-        for message in packed:
-            counts[message.app] = counts.get(message.app, 0) + message.count
+        size = 1
+        for block in blocks:
+            counts[block.app] = counts.get(block.app, 0) + block.count
+            size += sum(map(len, block.payloads)) + len(block.tokens) + len(block.apns_ids)
         self._shared.waiting.update(counts)
-        size = sum(len(message.payload) + len(message.tokens) + len(message.apns_ids) for message in packed)
 
         def stored(earlier: list[Receipt] | None) -> list[Receipt]:
             superseded = acceptance.superseded
@@ -149,7 +150,7 @@ class StoredQueue(Generic[_C]):
             self._shared.waiting.subtract(counts)
             return failure
 
-        return self._writes.write_together(self._store, acceptance, size + 1, self._stored).addCallbacks(stored, failed)
+        return self._writes.write_together(self._store, acceptance, size, self._stored).addCallbacks(stored, failed)
 
     def _store(self, connection: _C, acceptances: list[Acceptance]) -> Sequence[list[Receipt] | Exception | None]:
         """Store requests, in the writer's thread; returns the earlier receipts of those that were stored before."""

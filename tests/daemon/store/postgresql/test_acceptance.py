@@ -16,6 +16,7 @@ from txapns.daemon.store.acceptance import Acceptance, pack
 from txapns.daemon.store.postgresql.acceptance import BLOCK, BLOCK_LIFE, Numbers, add, find_apps, recognize
 from txapns.daemon.store.postgresql.flows import find_flows
 from txapns.daemon.store.postgresql.schema import Connection
+from txapns.daemon.store.queue_time import QueueTime
 from txapns.daemon.values import Idempotency, Receipt
 
 __all__ = ["KeyTests", "NumberTests"]
@@ -45,10 +46,11 @@ class AcceptanceCase(SynchronousTestCase):
 
     def accept(self, connection: Connection, *idempotencies: Idempotency) -> list[list[Receipt] | KeyConflict | None]:
         """Accept requests together, in a transaction that is not committed."""
-        packed = [pack(message(self.world, 2)) for _ in idempotencies]
-        acceptances = [Acceptance([each], key, 1, 1) for each, key in zip(packed, idempotencies, strict=True)]
+        time = QueueTime(self.world.clock)
+        packed = [pack([message(self.world, 2)], time) for _ in idempotencies]
+        acceptances = [Acceptance(each, key, 1, 1) for each, key in zip(packed, idempotencies, strict=True)]
         apps = find_apps(connection, {"chess"})
-        flows = find_flows(connection, {message.flow for each in acceptances for message in each.messages}, apps)
+        flows = find_flows(connection, {block.flow for each in acceptances for block in each.blocks}, apps)
         for each in acceptances:
             each.apps, each.flows = apps, flows
         results, new = recognize(connection, acceptances, Numbers(), 0.0)

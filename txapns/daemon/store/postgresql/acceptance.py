@@ -43,21 +43,25 @@ RETURNING owner, key
 _ADD = """
 WITH stored_message AS (
     INSERT INTO message (number, accepted_at, since, headers, payload)
-    SELECT number, accepted_at, since, headers, substr(%(payloads)s, at::integer, length::integer)
-    FROM unnest(%(m_number)s, %(m_headers)s, %(m_accepted_at)s, %(m_at)s, %(m_length)s, %(m_since)s)
-        AS new (number, headers, accepted_at, at, length, since)
+    SELECT
+        number, accepted_at, since, headers,
+        substr(%(payloads)s, (place >> 32)::integer, (place & 4294967295)::integer)
+    FROM unnest(%(m_number)s, %(m_headers)s, %(m_accepted_at)s, %(m_place)s, %(m_since)s)
+        AS new (number, headers, accepted_at, place, since)
 ),
 stored AS (
     INSERT INTO queue (number, message, due, accepted_at, app, apns_id, token, not_before, flow, collapse)
     SELECT
-        number + n, message, due + n * step / 1000, accepted_at, app,
+        number + n, first + (number + n - first) / each * each, due + n * step / 1000, accepted_at, app,
         encode(substr(%(ids)s, id::integer + n * 16, 16), 'hex')::uuid,
         substr(%(tokens)s, token::integer + n * width::integer, width::integer),
         nullif(not_before, 0) + n * step / 1000, flow, nullif(collapse, 0)
     FROM unnest(
-        %(number)s, %(message)s, %(app)s, %(due)s, %(count)s, %(token)s, %(width)s, %(id)s, %(accepted_at)s,
+        %(number)s, %(first)s, %(each)s, %(app)s, %(due)s, %(count)s, %(token)s, %(width)s, %(id)s, %(accepted_at)s,
         %(not_before)s, %(step)s, %(flow)s, %(collapse)s
-    ) AS run (number, message, app, due, count, token, width, id, accepted_at, not_before, step, flow, collapse),
+    ) AS run (
+        number, first, each, app, due, count, token, width, id, accepted_at, not_before, step, flow, collapse
+    ),
         generate_series(0, count::integer - 1) AS n
 )
 INSERT INTO queue_count (app, node, settling, waiting)
@@ -67,8 +71,8 @@ ON CONFLICT (app, node, settling) DO UPDATE SET waiting = queue_count.waiting + 
 
 # The columns of runs; see Layout.
 _RUN = (
-    *("number", "message", "app", "due", "count", "token", "width", "id", "accepted_at", "not_before", "step", "flow"),
-    "collapse",
+    *("number", "first", "each", "app", "due", "count", "token", "width", "id", "accepted_at", "not_before", "step"),
+    *("flow", "collapse"),
 )
 
 #: Owner and key.
@@ -169,8 +173,7 @@ def _key_of(idempotency: Idempotency) -> _Key:
 
 def _record_of(acceptance: Acceptance) -> _Record:
     assert acceptance.idempotency is not None
-    apns_ids = b"".join(message.apns_ids for message in acceptance.messages)
-    return acceptance.idempotency.digest, [message.count for message in acceptance.messages], apns_ids, acceptance.first
+    return acceptance.idempotency.digest, acceptance.counts, acceptance.apns_ids, acceptance.first
 
 
 def _known(connection: Connection, keys: Collection[_Key]) -> dict[_Key, _Record]:
@@ -210,16 +213,20 @@ def add(connection: Connection, acceptances: list[Acceptance], node: str) -> Non
     if not layout.runs:
         return
     counts: dict[int, int] = {}
-    for _, _, app, _, count, *_ in layout.runs:
+    for _, _, _, app, _, count, *_ in layout.runs:
         counts[app] = counts.get(app, 0) + count
-    number, headers, accepted_at, at, length, since = zip(*layout.messages, strict=True)
+    messages = [
+        (first + position * each, headers, accepted_at, place, since)
+        for first, each, headers, accepted_at, since, places in layout.messages
+        for position, place in enumerate(places)
+    ]
+    number, headers, accepted_at, place, since = zip(*messages, strict=True)
     values: dict[str, object] = {
         "payloads": layout.payloads,
         "m_headers": texts(headers),
         "m_number": bigints(number),
         "m_accepted_at": bigints(accepted_at),
-        "m_at": bigints(at),
-        "m_length": bigints(length),
+        "m_place": bigints(place),
         "m_since": bigints(since),
         "tokens": layout.tokens,
         "ids": layout.apns_ids,

@@ -165,14 +165,14 @@ class PostgreSQLQueue(StoredQueue[Connection]):
     def _store(
         self, connection: Connection, acceptances: list[Acceptance]
     ) -> Sequence[list[Receipt] | Exception | None]:
-        names = {message.app for each in acceptances for message in each.messages}
+        names = {block.app for each in acceptances for block in each.blocks}
         apps = self._state.apps
         if names - apps.keys():
             apps = {**apps, **find_apps(connection, names)}
         for acceptance in acceptances:
             acceptance.apps = apps
         lock_apps(connection, acceptances)
-        keys = {message.flow for each in acceptances for message in each.messages}
+        keys = {block.flow for each in acceptances for block in each.blocks}
         flows = hold_flows(connection, keys, apps, self._state.flows)
         for acceptance in acceptances:
             acceptance.flows = flows

@@ -93,7 +93,7 @@ UPDATE outcome SET superseded = true WHERE state > 1 AND state = 4 AND number = 
 
 def lock_apps(connection: Connection, acceptances: Sequence[Acceptance]) -> None:
     """Keep others from leasing, and from accepting, for apps of which something is to be superseded."""
-    apps = {each.apps[message.app] for each in acceptances for message in each.messages if message.collapse}
+    apps = {each.apps[block.app] for each in acceptances for block in each.blocks if block.collapse}
     if apps:
         connection.execute(_LOCK, [bigints(sorted(apps))], prepare=True)
 
@@ -113,7 +113,7 @@ def supersede(
     if not new:
         return Superseded()
     firsts, ends = zip(*new, strict=True)
-    apps = {each.apps[message.app] for each in acceptances for message in each.messages if message.collapse}
+    apps = {each.apps[block.app] for each in acceptances for block in each.blocks if block.collapse}
     values = {"firsts": bigints(firsts), "ends": bigints(ends), "apps": bigints(sorted(apps)), "now": now, "node": node}
     if connection.execute(_ANY_DEAD, values, prepare=True).fetchone() is not None:
         connection.execute(_MARK_DEAD, values)

@@ -10,34 +10,42 @@ import sqlite3
 
 import msgspec
 
-from txapns.daemon.store.acceptance import Acceptance, laid_out, repeated
+from txapns.daemon.store.acceptance import PLACE, Acceptance, laid_out, repeated
 from txapns.daemon.store.sqlite.tables import array
 from txapns.daemon.values import Idempotency, Receipt
 
 __all__ = ["add", "recognize"]
 
-_ADD_MESSAGES = """
+_ADD_MESSAGES = f"""
+WITH block(first, each, headers, accepted_at, places) AS MATERIALIZED (
+    SELECT
+        json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+        json_extract(value, '$[3]'), json_extract(value, '$[5]')
+    FROM json_each(?)
+)
 INSERT INTO queue_message (number, headers, accepted_at, payload)
-SELECT
-    json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
-    substr(?, json_extract(value, '$[3]'), json_extract(value, '$[4]'))
-FROM json_each(?)
-"""
+SELECT first + key * each, headers, accepted_at, substr(?, value / {PLACE}, value % {PLACE})
+FROM block CROSS JOIN json_each(places)
+"""  # noqa: S608 - no values but a number of our own
 
 # A part of an empty blob, where all are broadcasts, is NULL.
 _ADD_DELIVERIES = """
-WITH run(number, message, app, due, count, token, width, apns_id, not_before, step, flow, collapse) AS MATERIALIZED (
+WITH run(
+    number, first, each, app, due, count, token, width, apns_id, not_before, step, flow, collapse
+) AS MATERIALIZED (
     SELECT
         json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
         json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'),
-        json_extract(value, '$[6]'), json_extract(value, '$[7]'), nullif(json_extract(value, '$[9]'), 0),
-        json_extract(value, '$[10]'), json_extract(value, '$[11]'), nullif(json_extract(value, '$[12]'), 0)
+        json_extract(value, '$[6]'), json_extract(value, '$[7]'), json_extract(value, '$[8]'),
+        nullif(json_extract(value, '$[10]'), 0), json_extract(value, '$[11]'), json_extract(value, '$[12]'),
+        nullif(json_extract(value, '$[13]'), 0)
     FROM json_each(?)
 )
 INSERT INTO queue_delivery (number, message, app, due, token, apns_id, not_before, flow, collapse)
 SELECT
-    number + n, message, app, due + n * step / 1000, coalesce(substr(?, token + n * width, width), x''),
-    substr(?, apns_id + n * 16, 16), not_before + n * step / 1000, flow, collapse
+    number + n, first + (number + n - first) / each * each, app, due + n * step / 1000,
+    coalesce(substr(?, token + n * width, width), x''), substr(?, apns_id + n * 16, 16), not_before + n * step / 1000,
+    flow, collapse
 FROM run CROSS JOIN queue_series WHERE n < count
 """
 
@@ -74,11 +82,9 @@ def _earlier(
     )
     for known, counts, apns_ids, first in rows.fetchall():
         return repeated(idempotency, known, msgspec.json.decode(counts), apns_ids, first)
-    apns_ids = b"".join(message.apns_ids for message in acceptance.messages)
-    counts = array([message.count for message in acceptance.messages])
     connection.execute(
         "INSERT INTO queue_key VALUES (?, ?, ?, ?, ?, ?, ?)",
-        [owner, key, digest, counts, apns_ids, acceptance.date, acceptance.first],
+        [owner, key, digest, array(acceptance.counts), acceptance.apns_ids, acceptance.date, acceptance.first],
     )
     return None
 
@@ -86,5 +92,5 @@ def _earlier(
 def add(connection: sqlite3.Connection, acceptances: list[Acceptance]) -> None:
     """Store new requests, which have numbers and whose apps and flows have ids."""
     layout = laid_out(acceptances)
-    connection.execute(_ADD_MESSAGES, [layout.payloads, array(layout.messages)])
+    connection.execute(_ADD_MESSAGES, [array(layout.messages), layout.payloads])
     connection.execute(_ADD_DELIVERIES, [array(layout.runs), layout.tokens, layout.apns_ids])

@@ -245,7 +245,7 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
     ) -> list[list[Receipt] | Exception | None]:
         results, new = recognize(connection, acceptances, self._number)
         number = max([self._number, *(each.first + each.count for each in new)])
-        keys = {message.flow for each in new for message in each.messages}
+        keys = {block.flow for each in new for block in each.blocks}
         apps = self._find_apps(connection, {app for app, *_ in keys})
         flows = find_flows(connection, self._state, keys, apps)
         for acceptance in new:
@@ -279,10 +279,10 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
                 self._state.know(acceptance.flows)
                 number = acceptance.first
                 self._timeline.accepted(number, acceptance.date, acceptance.due)
-                for message in acceptance.messages:
-                    due = acceptance.due if message.due is None else message.due
-                    self._leases.appear(acceptance.flows[message.flow], due, number)
-                    number += message.count
+                for block in acceptance.blocks:
+                    due = acceptance.due if block.due is None else block.due
+                    self._leases.appear(acceptance.flows[block.flow], due, number)
+                    number += block.count
                 self._number = max(self._number, number)
 
     # Leasing.
