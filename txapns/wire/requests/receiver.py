@@ -127,12 +127,15 @@ class RequestReceiver:
         """How many bytes of incomplete requests are held, header fields included."""
         return self._held
 
-    def receive(self, data: bytes, screen: Callable[[Request], bool] = lambda head: True) -> list[Request]:
+    def receive(
+        self, data: bytes, screen: Callable[[int, Headers], bool] = lambda stream, headers: True
+    ) -> list[Request]:
         """
         Take in what was read from the peer.
 
         :param data: the bytes, split anywhere.
-        :param screen: receives a request of which only the header fields have come, and returns whether to go on.
+        :param screen: receives the stream and the header fields of a request when these have come, and returns whether
+            to go on.
             Before returning ``False`` it answers by :meth:`refuse` or :meth:`reset`; the request is then not returned.
         :returns: the requests that this completes, in that order. Bytes after the end of the connection are ignored.
         :raises WireError: the bytes are not HTTP/2.
@@ -147,9 +150,10 @@ class RequestReceiver:
         complete: list[Request] = []
         for event in self._h2.events():
             if isinstance(event, ngh2.RequestReceived):
-                if screen(Request(event.stream_id, event.headers, b"")):
-                    size = _size(event.headers)
-                    self._open[event.stream_id] = (event.headers, size, bytearray())
+                headers = event.headers
+                if screen(event.stream_id, headers):
+                    size = _size(headers)
+                    self._open[event.stream_id] = (headers, size, bytearray())
                     self._held += size
                     self._ended(event.stream_id, event.end_stream, complete)
             elif isinstance(event, ngh2.DataReceived):
@@ -163,14 +167,15 @@ class RequestReceiver:
         return complete
 
     def _data(self, event: ngh2.DataReceived, complete: list[Request]) -> None:
-        if event.stream_id not in self._open:
-            self._dropped(event.stream_id, len(event.data))
+        stream, data = event.stream_id, event.data
+        if stream not in self._open:
+            self._dropped(stream, len(data))
             return
-        body = self._open[event.stream_id][2]
-        piece = event.data if self._early else event.data[: self._max_body + 1 - len(body)]
+        body = self._open[stream][2]
+        piece = data if self._early else data[: self._max_body + 1 - len(body)]
         body += piece
         self._held += len(piece)
-        self._ended(event.stream_id, event.end_stream or (self._early and len(body) > self._max_body), complete)
+        self._ended(stream, event.end_stream or (self._early and len(body) > self._max_body), complete)
 
     def _dropped(self, stream: int, size: int) -> None:
         """Return bytes to the window that belong to no request, since no caller will acknowledge them."""
@@ -198,10 +203,12 @@ class RequestReceiver:
         :param headers: the header fields, ``:status`` first.
         :param body: the body; if empty, the header fields end the stream.
         """
-        with suppress(*GONE):
+        try:
             self._h2.send_response(stream, list(headers), end_stream=not body)
             if body:
                 self._h2.send_data(stream, body, end_stream=True)
+        except GONE:
+            return
 
     def refuse(self, stream: int, headers: Iterable[tuple[bytes, bytes]], body: bytes, *, at_once: bool = True) -> None:
         """
@@ -245,8 +252,10 @@ class RequestReceiver:
 
     def acknowledge(self, stream: int, size: int) -> None:
         """Return bytes that came on a stream to the peer's window."""
-        with suppress(*GONE):
+        try:
             self._h2.acknowledge_received_data(size, stream)
+        except GONE:
+            return
 
     def data_to_send(self) -> bytes:
         """Take the bytes to write to the peer."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.daemon.channels_world import APP, UPDATE
 from tests.daemon.faces.apple.channels_case import BROADCAST, FIELDS, ChannelsCase
+from tests.daemon.faces.apple.face_case import ANN
 from txapns.daemon.intake import MAX_HEADER
 from txapns.daemon.values import Environment, Side, State
 
@@ -26,6 +27,18 @@ class QueueTests(ChannelsCase):
         self.assertEqual((leased[0].token, leased[0].content.payload), (b"", UPDATE))
         fields = {**FIELDS, "apns-topic": APP, "apns-channel-id": "AbCd"}
         self.assertEqual(dict(leased[0].content.headers), fields)
+
+    def test_among_others(self) -> None:
+        """One that comes together with notifications for devices, with the same header fields, is no such."""
+        fields = {**FIELDS, "apns-topic": APP, "apns-channel-id": "AbCd"}
+        with self.caller.together():
+            streams = [
+                self.caller.begin(fields, path=path, body=UPDATE)
+                for path in (f"/3/device/{ANN}", BROADCAST, f"/3/device/{ANN}", f"/1/apps/{APP}")
+            ]
+        statuses = [self.answer(stream).status for stream in streams]
+        self.assertEqual(statuses, [200, 200, 200, 404])
+        self.assertEqual(sorted(len(each.token) for each in self.world.lease()), [0, 32, 32])
 
     def test_side(self) -> None:
         """A broadcast of an app with two sides is for that whose host name the caller connected to."""

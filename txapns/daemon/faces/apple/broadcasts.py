@@ -11,7 +11,15 @@ from urllib.parse import unquote
 
 from txapns.daemon.broadcasts import broadcast_draft
 from txapns.daemon.faces.apple.authentication import app_of, is_sandbox
-from txapns.daemon.faces.apple.requests import BROADCASTS, Submission, headers_of, lane_of, not_before_of, payload_of
+from txapns.daemon.faces.apple.requests import (
+    BROADCASTS,
+    Head,
+    Submission,
+    headers_of,
+    lane_of,
+    not_before_of,
+    payload_of,
+)
 from txapns.daemon.faces.apple.responses import ErrorResponse
 from txapns.daemon.faces.callers import Callers
 from txapns.daemon.intake import MAX_HEADER
@@ -33,18 +41,17 @@ _SUFFIXES = tuple(SUFFIXES.values())
 
 def broadcast_of(
     request: Request,
+    head: Head,
     fields: Mapping[str, str],
     caller: Caller,
     callers: Callers,
-    request_id: str | None,
     date: float,
 ) -> Submission:
     """
     Read and check a broadcast.
 
-    :param fields: the header fields.
+    :param fields: the header fields but those of its own.
     :param caller: who makes the request.
-    :param request_id: the id that the caller chose; ``None`` if the daemon chooses one.
     :param date: the present date.
     :raises ErrorResponse: it is refused.
     """
@@ -54,14 +61,14 @@ def broadcast_of(
     for name, reason in _REQUIRED.items():
         if name not in headers:
             raise ErrorResponse(400, reason)
-    bundle_id = unquote(fields[":path"].removeprefix(BROADCASTS))
+    bundle_id = unquote(head.path.removeprefix(BROADCASTS))
     app = app_of_bundle(callers, bundle_id, fields, caller.send)
     headers["apns-topic"] = bundle_id
     not_before, side = not_before_of(fields, headers, date), side_meant(callers, app, fields)
     draft = broadcast_draft(
-        payload_of(request, fields), headers, channel, request_id, not_before, lane_of(fields), side
+        payload_of(request, fields), headers, channel, head.apns_id, not_before, lane_of(fields), side
     )
-    return Submission(request, request_id, app, caller, draft)
+    return Submission(request, head, app, caller, draft)
 
 
 def checked_channel(fields: Mapping[str, str]) -> str:

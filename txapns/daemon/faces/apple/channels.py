@@ -28,7 +28,7 @@ from txapns._session.channels import Channels
 from txapns.channels import ChannelAnswer, ChannelRequest
 from txapns.daemon.errors import RequestRefused, UnknownApp
 from txapns.daemon.faces.apple.broadcasts import app_of_bundle, checked_channel, side_meant
-from txapns.daemon.faces.apple.requests import payload_of
+from txapns.daemon.faces.apple.requests import Head, payload_of
 from txapns.daemon.faces.apple.responses import ErrorResponse, Response, response_to_failure
 from txapns.daemon.faces.callers import Callers
 from txapns.daemon.values import CHANNEL, Environment
@@ -57,6 +57,7 @@ class Question:
     """
 
     request: Request
+    head: Head
     apns_id: str
     app: str
     passed_on: ChannelRequest
@@ -74,28 +75,27 @@ class Question:
 
 
 def question_of(
-    request: Request, fields: Mapping[str, str], names: frozenset[str] | None, callers: Callers, request_id: str | None
+    request: Request, head: Head, fields: Mapping[str, str], names: frozenset[str] | None, callers: Callers
 ) -> Question:
     """
     Read and check a request about channels.
 
-    :param fields: the header fields.
+    :param fields: the header fields but those of its own.
     :param names: the names of the apps that the caller may send for; ``None`` for all.
-    :param request_id: the id that the caller chose; ``None`` for none.
     :raises ErrorResponse: it is refused.
     """
-    path, method = fields[":path"], fields[":method"]
+    path, method = head.path, fields[":method"]
     match = _PATH.fullmatch(path)
     if match is None or (method, match[2]) not in _ALLOWED:
         raise ErrorResponse(404, "BadPath")
     app = app_of_bundle(callers, unquote(match[1]), fields, names)
-    request_id = request_id or str(uuid.uuid4())
+    request_id = head.apns_id or str(uuid.uuid4())
     passed = [(b"apns-request-id", request_id.encode())]
     if CHANNEL in fields or (match[2] == "channels" and method != "POST"):
         passed.append((CHANNEL.encode(), checked_channel(fields).encode()))
     content = payload_of(request, fields) if method == "POST" else b""
     passed_on = ChannelRequest(method.encode(), path.encode(), tuple(passed), content)
-    return Question(request, request_id, app, passed_on, side_meant(callers, app, fields))
+    return Question(request, head, request_id, app, passed_on, side_meant(callers, app, fields))
 
 
 def _answered(answer: ChannelAnswer) -> Response:

@@ -30,13 +30,13 @@ from txapns.daemon.faces.apple.requests import (
     BROADCASTS,
     CHANNELS,
     MAX_BODY,
+    Head,
+    Meant,
     Submission,
-    apns_id_of,
     authorization_of,
     draft_of,
     fields_of,
     headers_of,
-    id_field,
     lane_of,
     not_before_of,
 )
@@ -58,6 +58,7 @@ from txapns.wire.requests import (
     PROTOCOL_ERROR,
     REFUSED_STREAM,
     FrameBudget,
+    Headers,
     Request,
     RequestReceiver,
 )
@@ -116,7 +117,9 @@ class AppleConnection(FaceProtocol):
         self._budget = FrameBudget()
         self._refusals = 0
         self._dismissed: tuple[bytes, Response] | None = None
+        # Of what is read together, each credential is checked once, and so is what requests share.
         self._shown: dict[str, Caller] = {}
+        self._meant: dict[Headers, Meant] = {}
         self._under_way = self._held = 0
         self._stuck: float | None = None
         self._unfinished: dict[int, float] = {}
@@ -194,6 +197,7 @@ class AppleConnection(FaceProtocol):
             return
         now = self._context.clock.seconds()
         self._shown.clear()
+        self._meant.clear()
         frames = _FRAMES if self.connection.authenticated else _UNAUTHENTICATED_FRAMES
         if not self._budget.spend(data, now, frames, _SETTINGS):
             self._give_up("it sent more frames than it may", ENHANCE_YOUR_CALM)
@@ -265,7 +269,7 @@ class AppleConnection(FaceProtocol):
 
     # Requests: first the caller of each is authenticated, at its header fields; then the rest, in Apple's order.
 
-    def _screen(self, head: Request) -> bool:
+    def _screen(self, stream: int, headers: Headers) -> bool:
         """
         Answer a request that is not authenticated, and end its stream, so that unauthenticated callers hold none.
 
@@ -274,7 +278,7 @@ class AppleConnection(FaceProtocol):
         dismissed, a client has a moment to end its requests by itself: curl reads no answer whose stream is reset
         while it sends.
         """
-        shown = authorization_of(head)
+        shown = authorization_of(headers)
         at_once = self._dismissed is not None
         if self._dismissed is None:
             try:
@@ -289,16 +293,16 @@ class AppleConnection(FaceProtocol):
         elif self._dismissed[0] == shown:
             response = self._dismissed[1]
         else:
-            self.requests.reset(head.stream, REFUSED_STREAM)
+            self.requests.reset(stream, REFUSED_STREAM)
             return False
-        fields = response.fields(apns_id_of(head), id_field(head))
-        self.requests.refuse(head.stream, fields, response.body(), at_once=at_once)
+        head = Head(headers)
+        self.requests.refuse(stream, response.fields(head.apns_id, head.id_field), response.body(), at_once=at_once)
         if not at_once:
-            self._unwanted.append(head.stream)
+            self._unwanted.append(stream)
         return False
 
     def _authenticate(self, authorization: str) -> Caller:
-        """Find out who makes a request; each credential is checked once for all that is read together."""
+        """Find out who makes a request."""
         caller = self._shown.get(authorization)
         if caller is None:
             caller = self._authentication.caller(authorization) if self._context.options.keys else ANYBODY
@@ -307,29 +311,37 @@ class AppleConnection(FaceProtocol):
         self.connection.mark_authenticated()
         return caller
 
-    def _checked(self, request: Request, apns_id: str | None) -> Submission | Question:
-        fields = fields_of(request)
-        if "origin" in fields and not self._context.options.keys:
-            raise ErrorResponse(403, "Forbidden")  # a web page sent it, by a browser
-        caller = self._authenticate(fields.get("authorization", ""))
-        path, callers, date = fields[":path"], self._context.callers, self._context.wall.now()
-        if path.startswith(CHANNELS):
-            return question_of(request, fields, caller.send, callers, apns_id)
-        if path.startswith(BROADCASTS):
-            return broadcast_of(request, fields, caller, callers, apns_id, date)
+    def _checked(self, request: Request, head: Head) -> Submission | Question:
+        """Check a request in Apple's order, as far as it was not the same with the request before."""
+        meant = self._meant.get(head.shared)
+        fields = fields_of(head.shared) if meant is None else meant.fields
+        head.check(fields[":method"])
+        if meant is None or head.device is None:
+            if "origin" in fields and not self._context.options.keys:
+                raise ErrorResponse(403, "Forbidden")  # a web page sent it, by a browser
+            caller, callers = self._authenticate(fields.get("authorization", "")), self._context.callers
+            if head.path.startswith(CHANNELS):
+                return question_of(request, head, fields, caller.send, callers)
+            if head.path.startswith(BROADCASTS):
+                return broadcast_of(request, head, fields, caller, callers, self._context.wall.now())
+            meant = self._meant[head.shared] = self._find(fields, caller)
+        return Submission(request, head, meant.app, meant.caller, draft_of(request, head, meant))
+
+    def _find(self, fields: Mapping[str, str], caller: Caller) -> Meant:
+        """Find out what a request for a device means."""
         headers = headers_of(fields)
-        app = app_of(callers, fields, caller.send)
-        not_before, lane = not_before_of(fields, headers, date), lane_of(fields)
-        return Submission(request, apns_id, app, caller, draft_of(request, fields, headers, apns_id, not_before, lane))
+        app = app_of(self._context.callers, fields, caller.send)
+        not_before = not_before_of(fields, headers, self._context.wall.now())
+        return Meant(fields, headers, app, caller, not_before, lane_of(fields))
 
     def _take(self, requests: Sequence[Request]) -> None:
         submissions: dict[tuple[str, str], list[Submission]] = {}
         for request in requests:
-            apns_id = apns_id_of(request)
+            head = Head(request.headers)
             try:
-                checked = self._checked(request, apns_id)
+                checked = self._checked(request, head)
             except ErrorResponse as error:
-                self._respond(request, apns_id, error.response)
+                self._respond(request, head, error.response, head.apns_id)
                 self._give_back(request)
                 continue
             if isinstance(checked, Question):
@@ -407,10 +419,10 @@ class AppleConnection(FaceProtocol):
         self._under_way -= 1
         self.connection.active = self._context.clock.seconds()
         if not self.connection.over:
-            self._respond(submission.request, apns_id or submission.apns_id, response)
+            self._respond(submission.request, submission.head, response, apns_id or submission.apns_id)
 
-    def _respond(self, request: Request, apns_id: str | None, response: Response) -> None:
-        self.requests.respond(request.stream, response.fields(apns_id, id_field(request)), response.body())
+    def _respond(self, request: Request, head: Head, response: Response, apns_id: str | None) -> None:
+        self.requests.respond(request.stream, response.fields(apns_id, head.id_field), response.body())
         if len(request.body) > MAX_BODY:
             self._unwanted.append(request.stream)
 

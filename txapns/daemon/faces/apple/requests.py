@@ -15,19 +15,19 @@ from txapns._serving.coding import BodyTooLong, MalformedEncoding, UnknownEncodi
 from txapns.daemon.faces.apple.responses import ErrorResponse
 from txapns.daemon.intake import MAX_TOKEN, header_fault, schedule_fault
 from txapns.daemon.values import Caller, Draft, Lane
-from txapns.wire.requests import Request
+from txapns.wire.requests import Headers, Request
 
 __all__ = [
     "BROADCASTS",
     "CHANNELS",
     "MAX_BODY",
+    "Head",
+    "Meant",
     "Submission",
-    "apns_id_of",
     "authorization_of",
     "draft_of",
     "fields_of",
     "headers_of",
-    "id_field",
     "lane_of",
     "not_before_of",
     "payload_of",
@@ -40,6 +40,8 @@ _DEVICES = "/3/device/"
 #: The beginnings of the paths of broadcasts, and of requests about channels.
 BROADCASTS, CHANNELS = "/4/broadcasts/apps/", "/1/apps/"
 _OTHERS = (BROADCASTS.encode(), CHANNELS.encode())
+# The header fields that differ from one request to the next.
+_OWN = frozenset({b":path", b"content-length", b"apns-id", b"apns-request-id"})
 _CHANNEL_METHODS = ("GET", "POST", "DELETE")
 _NOT_BEFORE, _LANE = "txapns-not-before", "txapns-lane"  # Apple has no such fields
 _LANES = {lane.name.lower(): lane for lane in Lane}
@@ -56,49 +58,90 @@ _FIELDS = {
 }
 
 
-@attrs.frozen
-class Submission:
+class Head:
     """
-    A request that can be accepted.
+    The header fields of a request. But for a few of its own, it mostly shares them with all requests on its connection.
 
-    :ivar apns_id: the id that the caller chose for the notification; ``None`` if the daemon chooses one.
+    :ivar shared: those that are not its own.
+    :ivar path: its path; empty if it is not ASCII.
+    :ivar device: the device token in it; ``None`` if it is for something else.
+    :ivar id_field: the field with its id. Broadcasts and requests about channels have another than notifications.
+    :ivar apns_id: the id that the caller chose; ``None`` if there is no valid one.
     """
 
-    request: Request
-    apns_id: str | None
-    app: str
-    caller: Caller
-    draft: Draft
+    __slots__ = ("_given", "_repeated", "apns_id", "device", "id_field", "path", "shared")
+
+    def __init__(self, headers: Headers) -> None:
+        self.shared = tuple([field for field in headers if field[0] not in _OWN])
+        given = [field for field in headers if field[0] in _OWN]
+        own = dict(given)
+        path = own.get(b":path", b"")
+        self.path = path.decode() if path.isascii() else ""
+        self.device = self.path[len(_DEVICES) :] if self.path.startswith(_DEVICES) else None
+        self.id_field = b"apns-request-id" if path.startswith(_OTHERS) else b"apns-id"
+        self._given = own.get(self.id_field)
+        self.apns_id = None if self._given is None else _uuid(self._given)
+        self._repeated = len(own) < len(given)
+
+    def check(self, method: str) -> None:
+        """Check what does not depend on the caller, in Apple's order."""
+        if self._repeated:
+            raise ErrorResponse(400, "DuplicateHeaders")
+        if self._given is not None and self.apns_id is None:
+            raise ErrorResponse(400, "BadMessageId")
+        if method not in (_CHANNEL_METHODS if self.path.startswith(CHANNELS) else ("POST",)):
+            raise ErrorResponse(405, "MethodNotAllowed")
+        if self.device is None and not self.path.startswith((BROADCASTS, CHANNELS)):
+            raise ErrorResponse(404, "BadPath")
 
 
-def id_field(request: Request) -> bytes:
-    """Name the header field with the id. Broadcasts and requests about channels have another than notifications."""
-    return _id_field(dict(request.headers))
-
-
-def _id_field(fields: Mapping[bytes, bytes]) -> bytes:
-    return b"apns-request-id" if fields.get(b":path", b"").startswith(_OTHERS) else b"apns-id"
-
-
-def apns_id_of(request: Request) -> str | None:
-    """Find the id that the caller chose for the notification; ``None`` if there is no valid one."""
-    fields = dict(request.headers)
-    given = fields.get(_id_field(fields))
-    if given is None:
-        return None
+def _uuid(given: bytes) -> str | None:
     text = given.decode("latin-1").lower()
     return text if _UUID.fullmatch(text) else None
 
 
-def authorization_of(request: Request) -> bytes:
+@attrs.frozen
+class Submission:
+    """A request that can be accepted."""
+
+    request: Request
+    head: Head
+    app: str
+    caller: Caller
+    draft: Draft
+
+    @property
+    def apns_id(self) -> str | None:
+        """The id that the caller chose for the notification; ``None`` if the daemon chooses one."""
+        return self.head.apns_id
+
+
+@attrs.frozen
+class Meant:
+    """
+    What requests for devices mean that share their header fields.
+
+    :ivar fields: these header fields.
+    :ivar headers: those of the notifications.
+    """
+
+    fields: Mapping[str, str]
+    headers: Mapping[str, str]
+    app: str
+    caller: Caller
+    not_before: float | None
+    lane: Lane | None
+
+
+def authorization_of(headers: Headers) -> bytes:
     """Find the ``authorization`` header field; empty if there is none."""
-    return dict(request.headers).get(b"authorization", b"")
+    return next((value for name, value in headers if name == b"authorization"), b"")
 
 
-def fields_of(request: Request) -> dict[str, str]:
-    """Read the header fields, and check those that do not depend on the caller."""
+def fields_of(headers: Headers) -> dict[str, str]:
+    """Read header fields, and check that none is repeated."""
     fields: dict[str, str] = {}
-    for name, value in request.headers:
+    for name, value in headers:
         text = name.decode("latin-1")
         if text in fields and text != "cookie":
             raise ErrorResponse(400, "DuplicateHeaders")
@@ -107,14 +150,6 @@ def fields_of(request: Request) -> dict[str, str]:
         except UnicodeDecodeError:
             if text in _FIELDS:
                 raise ErrorResponse(400, _FIELDS[text]) from None
-    given = fields.get(id_field(request).decode())
-    if given is not None and not _UUID.fullmatch(given):
-        raise ErrorResponse(400, "BadMessageId")
-    path = fields.setdefault(":path", "")
-    if fields[":method"] not in (_CHANNEL_METHODS if path.startswith(CHANNELS) else ("POST",)):
-        raise ErrorResponse(405, "MethodNotAllowed")
-    if not path.startswith((_DEVICES, BROADCASTS, CHANNELS)):
-        raise ErrorResponse(404, "BadPath")
     return fields
 
 
@@ -152,18 +187,12 @@ def lane_of(fields: Mapping[str, str]) -> Lane | None:
     return _LANES[given]
 
 
-def draft_of(
-    request: Request,
-    fields: Mapping[str, str],
-    headers: Mapping[str, str],
-    apns_id: str | None,
-    not_before: float | None = None,
-    lane: Lane | None = None,
-) -> Draft:
+def draft_of(request: Request, head: Head, meant: Meant) -> Draft:
     """Read and check the device token and the payload; returns the notification."""
-    token = _token(fields[":path"].removeprefix(_DEVICES))
-    apns_ids = () if apns_id is None else (apns_id,)
-    return Draft(payload_of(request, fields), headers, [token], apns_ids, not_before, lane=lane)
+    token = _token(head.device or "")
+    apns_ids = () if head.apns_id is None else (head.apns_id,)
+    payload = payload_of(request, meant.fields)
+    return Draft(payload, meant.headers, [token], apns_ids, meant.not_before, lane=meant.lane)
 
 
 def payload_of(request: Request, fields: Mapping[str, str]) -> bytes:
@@ -172,7 +201,8 @@ def payload_of(request: Request, fields: Mapping[str, str]) -> bytes:
         raise ErrorResponse(400, "PayloadEmpty")
     if len(request.body) > MAX_BODY:
         raise ErrorResponse(413, "PayloadTooLarge")
-    return _decompressed(request.body, fields.get("content-encoding", ""))
+    coding = fields.get("content-encoding")
+    return request.body if coding is None else _decompressed(request.body, coding)
 
 
 def _token(text: str) -> bytes:
