@@ -29,6 +29,7 @@ class UsageTests(SynchronousTestCase):
         """Options that exclude each other, or are missing, and texts that are not JSON."""
         for arguments, said in (
             (("channels", "list"), "Give either --certificate or --key."),
+            (("channels", "list", "--environment", "sandbox"), "Without --app the environment is that of --gateway."),
             (("channels", "list", "--app", "chess", "--url", "localhost"), "the address of a daemon is a URL"),
             (("channels", "list", "--app", "chess", "--certificate", __file__), "the daemon has the credential"),
             (("broadcast", "a"), "Give either --content-state or --payload."),
@@ -121,3 +122,14 @@ class DaemonTests(PlaceCase):
         key = Path(self.mktemp())
         key.write_text(key_of("all"))
         self.place = "--app", "chess", "--url", process.stdout.readline().strip(), "--key-file", str(key)
+
+    def test_environment(self) -> None:
+        """An app with two sides has channels on both."""
+        self.place = "--app", "play", *self.place[2:]
+        sandbox = "--environment", "sandbox"
+        made = self.told("channels", "create", *sandbox)
+        self.assertEqual([self.told("channels", "list", *side) for side in (sandbox, ())], [made, ""])
+        self.told("channels", "show", made, *sandbox)
+        self.assertEqual(self.told("broadcast", made, *_STATE, *sandbox), f"{made}: accepted")
+        self.told("channels", "delete", made, *sandbox)
+        self.assertEqual(self.told("channels", "list", *sandbox), "")

@@ -19,7 +19,7 @@ from txapns.daemon.errors import NotAuthenticated, UnknownApp
 from txapns.daemon.interfaces import IApps, IKeys
 from txapns.daemon.store.cluster import Circuit, ICluster, NodeStatus
 from txapns.daemon.store.workers import IWorker
-from txapns.daemon.values import App, Caller, Limits, Outcome
+from txapns.daemon.values import App, Caller, Limits, Outcome, Side
 from txapns.gateway import Gateway
 from txapns.simulator import Authority
 
@@ -88,6 +88,11 @@ class Apps:
     def names(self) -> list[str]:
         """See :meth:`IApps.names`."""
         return sorted(self._apps)
+
+    def divide(self, name: str) -> None:
+        """Give an app a sandbox side."""
+        app = self._apps[name]
+        self._apps[name] = attrs.evolve(app, sandbox=Side(app.gateway, app.credential))
 
     def remove(self, name: str) -> None:
         """Remove an app."""

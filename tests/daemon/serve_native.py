@@ -2,7 +2,7 @@
 The native face on loopback, with a queue in a temporary directory: a process for tests and benchmarks.
 
 It prints its address when it listens, and runs until it gets a signal. With ``--dead`` it plays Apple as well: every
-notification is accepted at once, except for one token, which is dead.
+notification is accepted at once, except for one token, which is dead. The app ``chess`` has one side, and ``play`` two.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 import tempfile
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -29,7 +30,7 @@ from txapns.daemon.intake import Intake
 from txapns.daemon.secrets.credentials import read_certificate
 from txapns.daemon.secrets.master_key import Secrets
 from txapns.daemon.sending.channels import AppChannels
-from txapns.daemon.store.apps import AppSettings
+from txapns.daemon.store.apps import AppSettings, SandboxSettings
 from txapns.daemon.store.sqlite.apps import SQLiteAppStore
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.store import SQLiteStore
@@ -37,6 +38,8 @@ from txapns.daemon.values import Caller, Lane, Settlement, State
 from txapns.simulator import Authority, Simulator
 
 __all__ = ["main"]
+
+TOPIC = "com.example.chess"
 
 
 async def settle(store: SQLiteStore, waiting: Waiting, app: str, dead: str) -> None:
@@ -47,10 +50,20 @@ async def settle(store: SQLiteStore, waiting: Waiting, app: str, dead: str) -> N
         state, answer = (State.REJECTED, (410, "Unregistered")) if is_dead else (State.ACCEPTED, (200, ""))
         if each.content.channel == UNKNOWN:
             state, answer = State.REJECTED, (400, "ChannelNotRegistered")
+        environment = each.content.environment if app == "play" else None
         timestamp, unique_id = (each.accepted_at, "") if is_dead else (None, f"of {each.apns_id}")
-        await store.queue.settle([Settlement(each.number, state, *answer, timestamp, unique_id=unique_id)])
+        await store.queue.settle(
+            [Settlement(each.number, state, *answer, timestamp, unique_id=unique_id, environment=environment)]
+        )
         [outcome] = await store.outcomes.outcomes([each.number])
         waiting.tell(outcome)
+
+
+def gateway(authority: Authority) -> str:
+    """Start what manages channels; returns the gateway that has it, to which nothing is sent."""
+    simulator = Simulator(reactor, topic=TOPIC, authority=authority)
+    managing = reactor.listenTCP(0, simulator.tls_factory("channels"), interface="127.0.0.1").getHost().port
+    return f"http2:host=127.0.0.1:port=1:management_port={managing}"
 
 
 async def serve(directory: Path, dead: str | None) -> None:
@@ -64,19 +77,14 @@ async def serve(directory: Path, dead: str | None) -> None:
     for each in (store, apps):
         await each.start()
     authority = Authority()
-    certificate = read_certificate(authority.client_pem("com.example.chess"), None, datetime.now(timezone.utc))
-    simulator = Simulator(reactor, topic="com.example.chess", authority=authority)
-    managing = reactor.listenTCP(0, simulator.tls_factory("channels"), interface="127.0.0.1").getHost().port
-    gateway = f"http2:host=127.0.0.1:port=1:management_port={managing}"  # nothing is sent
-    settings = AppSettings(
-        gateway=gateway,
-        trust_root=authority.ca_pem.decode(),
-        topic="com.example.chess",
-        outcomes=True,
-        limits=AppLimitsSection(queue=10_000_000),
-    )
-    await apps.put("chess", settings, certificate)
-    store.outcome_feed.keep(["chess"])
+    certificate = read_certificate(authority.client_pem(TOPIC), None, datetime.now(timezone.utc))
+    production, sandbox = gateway(authority), gateway(authority)
+    common: Any = {"topic": TOPIC, "outcomes": True, "limits": AppLimitsSection(queue=10_000_000)}
+    common.update(gateway=production, trust_root=authority.ca_pem.decode())
+    both = AppSettings(environment="auto", sandbox=SandboxSettings(gateway=sandbox), **common)
+    for name, settings in (("chess", AppSettings(**common)), ("play", both)):
+        await apps.put(name, settings, certificate, caller="tests")
+    store.outcome_feed.keep(["chess", "play"])
     waiting = Waiting(reactor)
 
     def wake(app: str) -> None:

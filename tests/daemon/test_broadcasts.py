@@ -9,10 +9,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon.test_intake import PAYLOAD, TOKENS, IntakeCase
 from txapns.credentials import Certificate, Credential, ProviderToken
-from txapns.daemon.broadcasts import broadcast_draft, check_broadcast, check_gateway
+from txapns.daemon.broadcasts import broadcast_draft, check_broadcast, check_gateway, side_of
 from txapns.daemon.errors import Malformed, NotSupported, RequestRefused
 from txapns.daemon.intake import MAX_HEADER
-from txapns.daemon.values import App, Draft, Environment, Side, environment_of
+from txapns.daemon.values import App, Draft, Environment, Side
 from txapns.gateway import Gateway
 from txapns.simulator import Authority
 
@@ -77,9 +77,7 @@ class CheckTests(SynchronousTestCase):
         for environment, expected in ((None, Environment.PRODUCTION), *zip(Environment, Environment, strict=True)):
             draft = broadcast_draft(PAYLOAD, {}, CHANNEL, environment=environment)
             check_broadcast(both, draft, "broadcasts[0]")
-            self.assertEqual(environment_of(draft.headers), expected)
-        refusal = self.refusal(app(topic="com.example.app"), draft)
-        self.assertIsInstance(refusal, NotSupported)
+            self.assertEqual(side_of(both, draft.environment), both.sides[expected])
 
 
 class IntakeTests(IntakeCase):

@@ -22,6 +22,7 @@ from txapns.daemon.errors import (
     AppQueueFull,
     KeyConflict,
     Malformed,
+    NotSupported,
     RequestRefused,
     TooLarge,
     Unavailable,
@@ -39,10 +40,10 @@ from txapns.daemon.intake import (
     lane_of,
 )
 from txapns.daemon.interfaces import IApps, IIntake
-from txapns.daemon.values import ANYBODY, Caller, Draft, Idempotency, Lane, Limits
+from txapns.daemon.values import ANYBODY, CHANNEL, Caller, Draft, Environment, Idempotency, Lane, Limits
 from txapns.notification import Notification
 
-__all__ = ["AcceptTests", "CheckTests", "LaneTests", "WaitTests"]
+__all__ = ["AcceptTests", "CheckTests", "LaneTests", "SideTests", "WaitTests"]
 
 PAYLOAD = b'{ "aps": {"alert": "Hello"} }'
 TOKENS = [bytes([n]) * 32 for n in range(1, 4)]
@@ -77,6 +78,34 @@ class IntakeCase(SynchronousTestCase):
         self.assertEqual((self.world.queue.waiting(app).count, self.woken), (0, []))
         self.assertIsInstance(refusal, RequestRefused)
         return refusal
+
+
+class SideTests(IntakeCase):
+    """Which side notifications are for."""
+
+    def test_named(self) -> None:
+        """A notification or a broadcast may name a side of an app that has two; it is stored with that."""
+        self.apps.divide("chess")
+        drafts = [self.draft(environment=environment) for environment in (None, *Environment)]
+        cast = self.draft([b""], headers={"apns-topic": "com.example", CHANNEL: "a"}, environment=Environment.SANDBOX)
+        for group in (drafts, [cast]):
+            self.result(self.intake.accept("chess", group))
+        found = self.result(self.world.queue.lease("chess", 10, self.clock.seconds() + 60))
+        self.assertEqual(
+            [each.content.environment for each in found],
+            [None, Environment.PRODUCTION, Environment.SANDBOX, Environment.SANDBOX],
+        )
+
+    def test_refused(self) -> None:
+        """An app with one side refuses that, and nobody gives it as a header field."""
+        cast = self.draft([b""], headers={"apns-topic": "com.example", CHANNEL: "a"})
+        for draft in (self.draft(), cast):
+            for environment in Environment:
+                refused = self.refusal(msgspec.structs.replace(draft, environment=environment))
+                self.assertIsInstance(refused, NotSupported)
+                self.assertIn('its environment is not "auto"', str(refused))
+            headers = {**draft.headers, "txapns-environment": "sandbox"}
+            self.assertIsInstance(self.refusal(msgspec.structs.replace(draft, headers=headers)), Malformed)
 
 
 class LaneTests(IntakeCase):

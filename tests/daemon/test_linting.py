@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
-from txapns.credentials import Certificate
+from txapns.credentials import Certificate, ProviderToken
 from txapns.daemon.broadcasts import broadcast_draft
 from txapns.daemon.linting import LINTED, lint_drafts
-from txapns.daemon.values import App, Draft
+from txapns.daemon.values import App, Draft, Environment, Side
 from txapns.gateway import Gateway
 from txapns.simulator import Authority
 
@@ -21,8 +22,11 @@ class LintDraftsTests(SynchronousTestCase):
 
     def found(self, *drafts: Draft) -> list[tuple[int, str]]:
         """Lint them; returns positions and codes."""
-        certificate = Certificate.from_pem(Authority().client_pem())
-        app = App("chess", Gateway.parse("sandbox"), certificate, "com.example.app")
+        authority = Authority()
+        certificate = Certificate.from_pem(authority.client_pem())
+        key = ProviderToken.from_p8(authority.p8, authority.key_id, authority.team_id)
+        sandbox = Side(Gateway.parse("sandbox"), key)
+        app = App("chess", Gateway.parse("production"), certificate, "com.example.app", sandbox=sandbox)
         return [(position, finding.code) for position, finding in lint_drafts(app, drafts, 1_700_000_000)]
 
     def test_as_sent(self) -> None:
@@ -38,6 +42,13 @@ class LintDraftsTests(SynchronousTestCase):
         bad = broadcast_draft(update.replace(b"update", b"start"), {}, "?")
         self.assertLessEqual({(0, "CHANNEL_FORM"), (0, "LA_START_CHANNEL")}, set(self.found(bad)))
         self.assertIn((0, "CHANNEL_FORM"), self.found(broadcast_draft(update, {"apns-priority": "9" * 30}, "?")))
+
+    def test_side(self) -> None:
+        """What names the sandbox is seen as with the credential there."""
+        activity = Draft(b'{"aps":{"event":"end","timestamp":1700000000}}', {"apns-push-type": "liveactivity"}, [TOKEN])
+        for environment, expected in ((None, True), *zip(Environment, (True, False), strict=True)):
+            found = self.found(msgspec.structs.replace(activity, environment=environment))
+            self.assertEqual((0, "LA_CERTIFICATE") in found, expected, environment)
 
     def test_not_sent(self) -> None:
         """What no request can carry is linted as it stands."""

@@ -25,6 +25,7 @@ from txapns.errors import (
 from txapns.remote import AsyncDaemonClient
 from txapns.remote.asking import Daemon
 from txapns.remote.channels import Channels
+from txapns.remote.sending import Environment
 
 __all__ = ["AskTests", "ClientTests"]
 
@@ -72,6 +73,25 @@ class ClientTests(DaemonCase):
         for each in (one, other):
             channels.delete(each.channel_id)
         self.assertEqual(channels.list(), before)
+
+    def test_environment(self) -> None:
+        """Each side of an app with two has channels, and broadcasts, of its own."""
+        client = self.client(app="play")
+        channels = client.channels
+        one, other = channels.create(environment="sandbox"), channels.create()
+        self.assertEqual(channels.list(environment="sandbox"), [one.channel_id])
+        self.assertEqual([channels.list(environment="production"), channels.list()], [[other.channel_id]] * 2)
+        self.assertEqual(channels.read(one.channel_id, environment="sandbox"), one)
+        self.assertRaises(RequestRejected, channels.read, one.channel_id)
+        sides: tuple[Environment, ...] = ("sandbox", "production")
+        for environment in sides:
+            accepted = client.broadcast(UPDATE, "AbCd", environment=environment)
+            outcome = client.outcome(str(accepted.apns_id))
+            assert outcome is not None
+            self.assertEqual((outcome.environment, outcome.channel), (environment, "AbCd"))
+        channels.delete(one.channel_id, environment="sandbox")
+        self.assertEqual(channels.list(environment="sandbox"), [])
+        self.assertRaises(DaemonRefused, self.client().broadcast, UPDATE, "AbCd", environment="sandbox")
 
     def test_refused(self) -> None:
         """What Apple rejects is an exception with its reason, as with the client that asks directly."""

@@ -105,6 +105,20 @@ class ClientTests(DaemonCase):
         self.assertTrue(rejection.dead)
         self.assertRaises(InvalidToken, client.send_one, HELLO, "odd")
 
+    def test_environment(self) -> None:
+        """The side of an app with two can be named; an app with one has none."""
+        client = self.client(app="play")
+        client.send(HELLO, [ALIVE], environment="sandbox")
+        client.send_many([(0, HELLO, ALIVE)], environment="production")
+        client.send_one(HELLO, ALIVE, environment="sandbox")
+        client.submit(HELLO, [ALIVE], environment="sandbox")
+        client.send(HELLO, [ALIVE])
+        named = [each.outcome.environment for each in client.outcomes()]
+        self.assertEqual(named, ["sandbox", "production", "sandbox", "sandbox", None])
+        [unsent] = self.client().send(HELLO, [ALIVE], environment="sandbox").unsent.values()
+        assert isinstance(unsent.error, DaemonRefused)
+        self.assertEqual((unsent.error.status, unsent.error.code), (409, "not_supported"))
+
     def test_submit(self) -> None:
         """What is submitted is on the disk, and has ids by which its outcomes can be asked for."""
         client = self.client()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from functools import partial
@@ -58,6 +58,7 @@ class _Options:
     app: str | None
     url: str
     key_file: IO[bytes] | None
+    environment: str | None
     gateway: str
     trust_root: IO[bytes] | None
     topic: str | None
@@ -70,6 +71,11 @@ class _Place:
 
     options: _Options
     credential: CredentialOptions
+
+    @property
+    def side(self) -> Mapping[str, Any]:
+        """The side of the app, as an argument of every method that has one."""
+        return {} if self.options.environment is None else {"environment": self.options.environment}
 
     def ask(self, action: Callable[[Any], Any]) -> Any:
         """
@@ -142,6 +148,8 @@ def _place_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that say whom to ask, as one argument ``place``."""
 
     def placed(credential: CredentialOptions, options: _Options, **given: Any) -> None:
+        if options.environment is not None and options.app is None:
+            raise click.UsageError("Without --app the environment is that of --gateway.")
         command(_Place(options, credential), **given)
 
     placed.__doc__ = command.__doc__
@@ -155,6 +163,11 @@ def _place_options(command: Callable[..., None]) -> Callable[..., None]:
             type=InputFile(),
             metavar="FILE",
             help="With --app: a file whose first line is a key that may send; or set TXAPNS_KEY.",
+        ),
+        click.option(
+            "--environment",
+            type=click.Choice(["production", "sandbox"]),
+            help="With --app: the side of an app that has two; left out, production.",
         ),
         gateway_option,
         trust_root_option,
@@ -188,7 +201,7 @@ def channels() -> None:
 @_place_options
 def _create(place: _Place, store: str, as_json: bool) -> None:
     """Make a channel, and write its identifier to standard output."""
-    made = place.ask(lambda client: client.channels.create(_STORED[store]))
+    made = place.ask(lambda client: client.channels.create(_STORED[store], **place.side))
     if as_json:
         print_json(_described(made))
     else:
@@ -200,7 +213,7 @@ def _create(place: _Place, store: str, as_json: bool) -> None:
 @_place_options
 def _list(place: _Place, as_json: bool) -> None:
     """List the identifiers of the app's channels."""
-    for channel in place.ask(lambda client: client.channels.list()):
+    for channel in place.ask(lambda client: client.channels.list(**place.side)):
         if as_json:
             print_json({"channel": channel})
         else:
@@ -213,7 +226,7 @@ def _list(place: _Place, as_json: bool) -> None:
 @_place_options
 def _show(place: _Place, channel: str, as_json: bool) -> None:
     """Show the properties of a channel."""
-    print_rows([_described(place.ask(lambda client: client.channels.read(channel)))], as_json)
+    print_rows([_described(place.ask(lambda client: client.channels.read(channel, **place.side)))], as_json)
 
 
 @channels.command("delete")
@@ -221,7 +234,7 @@ def _show(place: _Place, channel: str, as_json: bool) -> None:
 @_place_options
 def _delete(place: _Place, channel: str) -> None:
     """Delete a channel for good."""
-    place.ask(lambda client: client.channels.delete(channel))
+    place.ask(lambda client: client.channels.delete(channel, **place.side))
     echo(f"deleted {printable(channel)}")
 
 
@@ -293,7 +306,7 @@ def broadcast(
     else:
         with naming(payload):
             notification = Notification(payload=utf8(content_of(payload)), **fields)
-    found = place.ask_each(lambda client, channel: client.broadcast(notification, channel), channels)
+    found = place.ask_each(lambda client, channel: client.broadcast(notification, channel, **place.side), channels)
     for channel, outcome in zip(channels, found, strict=True):
         word, reason, advice = _described_outcome(outcome)
         if as_json:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from txapns.channels import broadcast_request
 from txapns.client import default_bundle_id
 from txapns.daemon.errors import Malformed, NotSupported
-from txapns.daemon.values import CHANNEL, ENVIRONMENT, App, Draft, Environment, Lane, Side, environment_of
+from txapns.daemon.values import CHANNEL, App, Draft, Environment, Lane, Side
 from txapns.errors import InvalidChannel
 from txapns.notification import Notification
 
@@ -41,10 +41,8 @@ def broadcast_draft(
     :param lane: the lane that the caller asks for; ``None`` if the daemon chooses.
     :param environment: the side that it is for, of an app with two; ``None`` for production, or the only side.
     """
-    if environment is not None:
-        headers = {**headers, ENVIRONMENT: environment.name.lower()}
     ids = () if request_id is None else (request_id,)
-    return Draft(payload, {**headers, CHANNEL: channel}, [b""], ids, not_before, lane=lane)
+    return Draft(payload, {**headers, CHANNEL: channel}, [b""], ids, not_before, lane=lane, environment=environment)
 
 
 def check_gateway(app: App) -> None:
@@ -59,7 +57,7 @@ def check_gateway(app: App) -> None:
 
 def side_of(app: App, environment: Environment | None) -> Side:
     """
-    Find the side of an app to which a broadcast, or a request about channels, goes.
+    Find the side of an app to which something goes that names its environment, as whoever sends to channels must.
 
     Each environment has channels of its own, and nothing tells of which one a channel is.
 
@@ -79,12 +77,10 @@ def check_broadcast(app: App, draft: Draft, path: str) -> None:
 
     :param draft: the draft, which has a channel.
     :param path: the part of the request that it is.
-    :raises NotSupported: the app's gateway has no broadcasts, or it has not the side that is named.
+    :raises NotSupported: the app's gateway has no broadcasts.
     :raises Malformed: it has device tokens, a collapse id or no bundle id, or no request can carry its channel.
     """
     check_gateway(app)
-    if ENVIRONMENT in draft.headers:
-        side_of(app, environment_of(draft.headers))
     if list(draft.tokens) != [b""]:
         raise Malformed(f"{path}: a broadcast is for one channel, and for no device tokens", path=path)
     if "apns-collapse-id" in draft.headers:

@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from txapns._fields import FORBIDDEN
 from txapns.daemon import payloads
-from txapns.daemon.broadcasts import check_broadcast
+from txapns.daemon.broadcasts import check_broadcast, side_of
 from txapns.daemon.errors import AppQueueFull, Malformed, TooLarge, Unavailable
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.interfaces import IApps, IIntake, IQueue
@@ -156,7 +156,7 @@ class Intake:
         for draft in drafts:
             ids = [each.lower() for each in draft.apns_ids] or [next(chosen) for _ in draft.tokens]
             lane = lane_of(draft, devices, caller)
-            content = draft.payload, draft.headers, draft.tokens, ids, draft.not_before, draft.rate
+            content = draft.payload, _headers(draft), draft.tokens, ids, draft.not_before, draft.rate
             collapse_id = _collapse_id(draft) if supersede else None
             messages.append(Message(app, *content, lane, caller.name, collapse_id))
         if any(draft.not_before is not None or draft.rate is not None for draft in drafts):
@@ -193,6 +193,13 @@ def lane_of(draft: Draft, devices: int, caller: Caller) -> Lane:
     return Lane.URGENT if prompt else Lane.NORMAL
 
 
+def _headers(draft: Draft) -> Mapping[str, str]:
+    """Find the header fields that are stored."""
+    if draft.environment is None:
+        return draft.headers
+    return {**draft.headers, ENVIRONMENT: draft.environment.name.lower()}
+
+
 def _collapse_id(draft: Draft) -> str | None:
     """Find the collapse id of a notification; ``None`` if it has none, or is a broadcast, which waits for no device."""
     return None if CHANNEL in draft.headers else draft.headers.get("apns-collapse-id")
@@ -209,6 +216,8 @@ def _check(draft: Draft, path: str, app: App, checked: Mapping[str, str]) -> Non
         raise _malformed(f"{path}.payload", str(error)) from None
     if draft.headers != checked:
         _check_fields(draft.headers, f"{path}.headers")
+    if draft.environment is not None:
+        side_of(app, draft.environment)
     is_broadcast = CHANNEL in draft.headers
     if is_broadcast:
         check_broadcast(app, draft, path)
@@ -249,7 +258,7 @@ def schedule_fault(not_before: float, headers: Mapping[str, str], date: float) -
 
 def _check_fields(headers: Mapping[str, str], path: str) -> None:
     for name, value in headers.items():
-        if name not in _FIELDS and not (name == ENVIRONMENT and CHANNEL in headers):
+        if name not in _FIELDS:
             names = _BROADCAST_NAMES if CHANNEL in headers else _NAMES
             raise _malformed(path, f"unknown header field {name[:40]!a}; allowed are {', '.join(names)}")
         fault = header_fault(name, value)

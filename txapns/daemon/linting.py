@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from txapns._linting import lint_with
+from txapns.daemon.broadcasts import side_of
 from txapns.daemon.values import CHANNEL, App, Draft
 from txapns.devices import Finding, Push, lint
 from txapns.errors import APNSError
@@ -32,7 +33,8 @@ def lint_drafts(app: App, drafts: Sequence[Draft], now: float) -> Iterator[tuple
         except (APNSError, ValueError):  # no request can carry it
             findings = lint(Push(draft.headers, draft.payload, channel=channel), now=now)
         else:
-            findings = lint_with(notification, app.credential, now, channel)
+            credential = side_of(app, draft.environment).credential
+            findings = lint_with(notification, credential, now, channel)
         for finding in findings:
             yield position, finding
 

@@ -226,6 +226,8 @@ class Draft(_Value, frozen=True, gc=False):
     :ivar not_before: the date before which it is not sent; ``None`` to send it now.
     :ivar rate: to how many devices a second the request is sent, from then on; ``None`` for as fast as possible.
     :ivar lane: the lane that the caller asks for; ``None`` if the daemon chooses.
+    :ivar environment: the side that it is for, of an app with two; ``None`` for that of each device token, or for
+        production if it is a broadcast.
     """
 
     payload: bytes
@@ -235,6 +237,7 @@ class Draft(_Value, frozen=True, gc=False):
     not_before: float | None = None
     rate: int | None = None
     lane: Lane | None = None
+    environment: Environment | None = None
 
 
 class Message(_Value, frozen=True, gc=False):

@@ -44,6 +44,7 @@ class DaemonOutcome:
     :ivar attempts: how often it was sent.
     :ivar unique_id: Apple's ``apns-unique-id``, for its developer console; sandbox only.
     :ivar environment: the environment whose answer it is, ``"production"`` or ``"sandbox"``, if the app has two sides.
+    :ivar channel: the channel that a broadcast was for.
     """
 
     apns_id: str
@@ -55,6 +56,7 @@ class DaemonOutcome:
     attempts: int = 0
     unique_id: str | None = None
     environment: str | None = None
+    channel: str | None = None
 
 
 @attrs.frozen
@@ -104,7 +106,7 @@ class Request:
 
     method: str
     path: str
-    parameters: dict[str, int] = attrs.Factory(dict)
+    parameters: dict[str, int | str] = attrs.Factory(dict)
     content: bytes | None = attrs.field(default=None, repr=False)
     key: str | None = None
     once: bool = False
@@ -249,4 +251,5 @@ def outcome_of(found: dict[str, Any]) -> DaemonOutcome:
         found.get("attempts", 0),
         found.get("unique_id"),
         found.get("environment"),
+        found.get("channel"),
     )

@@ -22,7 +22,7 @@ from txapns._session.tokens import Token, Tokens, Triple, triples_of
 from txapns.notification import Notification
 from txapns.remote.asking import Daemon, DaemonOutcome, DeadDevice, RecordedOutcome, Request, Steps
 from txapns.remote.channels import AsyncChannels, Channels, broadcast
-from txapns.remote.sending import Lane, Schedule, Sending, Submission
+from txapns.remote.sending import Environment, Lane, Schedule, Sending, Submission
 from txapns.result import Accepted, Outcomes, Rejection
 
 __all__ = ["AsyncDaemonClient", "DaemonClient"]
@@ -121,6 +121,7 @@ class DaemonClient(_Client):
         deadline: float | None = None,
         key: str | None = None,
         lane: Lane | None = None,
+        environment: Environment | None = None,
     ) -> Outcomes:
         """
         Send one notification to many devices, and wait for the outcomes.
@@ -133,11 +134,15 @@ class DaemonClient(_Client):
             not sent again; left out, a new one.
         :param lane: what goes first at the daemon: ``"urgent"``, ``"normal"`` or ``"bulk"``; left out, the daemon
             chooses by the size of each request and its priority.
+        :param environment: of an app with two sides, the one that the devices are of: ``"production"`` or
+            ``"sandbox"``; left out, the daemon finds out.
         :returns: the outcomes. What the daemon could not be given is unsent; what it may have taken is uncertain.
         :raises TokensFailed: the iterable raised an exception.
         :raises TypeError: an argument has the wrong type.
         """
-        return self.send_many(_triples(notification, tokens), deadline=deadline, key=key, lane=lane)
+        return self.send_many(
+            _triples(notification, tokens), deadline=deadline, key=key, lane=lane, environment=environment
+        )
 
     def send_many(
         self,
@@ -146,6 +151,7 @@ class DaemonClient(_Client):
         deadline: float | None = None,
         key: str | None = None,
         lane: Lane | None = None,
+        environment: Environment | None = None,
     ) -> Outcomes:
         """
         Send each device its own notification, and wait for the outcomes.
@@ -154,13 +160,22 @@ class DaemonClient(_Client):
         :param deadline: as for :meth:`send`.
         :param key: as for :meth:`send`.
         :param lane: as for :meth:`send`.
+        :param environment: as for :meth:`send`.
         :returns: the outcomes.
         :raises: the same as :meth:`send`.
         """
-        return self._send(Sending(self._daemon, True, key, deadline, lane=lane), triples).outcomes()
+        return self._send(
+            Sending(self._daemon, True, key, deadline, lane=lane, environment=environment), triples
+        ).outcomes()
 
     def send_one(
-        self, notification: Notification, token: Token, *, key: str | None = None, lane: Lane | None = None
+        self,
+        notification: Notification,
+        token: Token,
+        *,
+        key: str | None = None,
+        lane: Lane | None = None,
+        environment: Environment | None = None,
     ) -> Accepted | Rejection:
         """
         Send one notification to one device, and wait for the outcome.
@@ -169,26 +184,37 @@ class DaemonClient(_Client):
         :param token: the device token, hexadecimal text or raw bytes.
         :param key: as for :meth:`send`.
         :param lane: as for :meth:`send`.
+        :param environment: as for :meth:`send`.
         :returns: the outcome.
         :raises InvalidToken: the token cannot be sent.
         :raises OutcomeUnknown: no answer came.
         :raises APNSError: any other: it was not sent.
         """
-        return self._send(Sending(self._daemon, True, key, lane=lane), [(0, notification, token)]).single(token)
+        return self._send(
+            Sending(self._daemon, True, key, lane=lane, environment=environment), [(0, notification, token)]
+        ).single(token)
 
-    def broadcast(self, notification: Notification, channel_id: str, *, key: str | None = None) -> Accepted | Rejection:
+    def broadcast(
+        self,
+        notification: Notification,
+        channel_id: str,
+        *,
+        key: str | None = None,
+        environment: Environment | None = None,
+    ) -> Accepted | Rejection:
         """
         Send one notification to a channel, and wait for the outcome; see :meth:`txapns.APNSClient.broadcast`.
 
         :param notification: what to send. Its topic, if it has one, is the app's bundle id.
         :param channel_id: the channel's identifier.
         :param key: as for :meth:`send`.
+        :param environment: of an app with two sides, the one that has the channel; left out, production.
         :returns: the outcome, with ``channel_id`` as the identifier.
         :raises InvalidChannel: the channel cannot be sent.
         :raises OutcomeUnknown: no answer came.
         :raises APNSError: any other: it was not sent.
         """
-        return self._run(broadcast(self._daemon, notification, channel_id, key))
+        return self._run(broadcast(self._daemon, notification, channel_id, key, environment))
 
     def submit(
         self,
@@ -199,6 +225,7 @@ class DaemonClient(_Client):
         not_before: float | timedelta | datetime | None = None,
         rate: int | None = None,
         lane: Lane | None = None,
+        environment: Environment | None = None,
     ) -> Submission:
         """
         Hand one notification for many devices over, and do not wait for the outcomes.
@@ -212,10 +239,13 @@ class DaemonClient(_Client):
         :param rate: to how many devices a second it sends it, at most, so that the program's servers are not called by
             all of them at once; left out, as fast as possible.
         :param lane: as for :meth:`send`.
+        :param environment: as for :meth:`send`.
         :returns: what is on the daemon's disk, and what is not.
         :raises: the same as :meth:`send`.
         """
-        sending = Sending(self._daemon, False, key, schedule=Schedule.of(not_before, rate), lane=lane)
+        sending = Sending(
+            self._daemon, False, key, schedule=Schedule.of(not_before, rate), lane=lane, environment=environment
+        )
         return self._send(sending, _triples(notification, tokens)).submission()
 
     def outcome(self, apns_id: str) -> DaemonOutcome | None:
@@ -335,9 +365,12 @@ class AsyncDaemonClient(_Client):
         deadline: float | None = None,
         key: str | None = None,
         lane: Lane | None = None,
+        environment: Environment | None = None,
     ) -> Outcomes:
         """Send one notification to many devices, and wait for the outcomes; see :meth:`DaemonClient.send`."""
-        return await self.send_many(triples_of(notification, tokens), deadline=deadline, key=key, lane=lane)
+        return await self.send_many(
+            triples_of(notification, tokens), deadline=deadline, key=key, lane=lane, environment=environment
+        )
 
     async def send_many(
         self,
@@ -346,21 +379,39 @@ class AsyncDaemonClient(_Client):
         deadline: float | None = None,
         key: str | None = None,
         lane: Lane | None = None,
+        environment: Environment | None = None,
     ) -> Outcomes:
         """Send each device its own notification; see :meth:`DaemonClient.send_many`."""
-        return (await self._send(Sending(self._daemon, True, key, deadline, lane=lane), triples)).outcomes()
+        return (
+            await self._send(Sending(self._daemon, True, key, deadline, lane=lane, environment=environment), triples)
+        ).outcomes()
 
     async def send_one(
-        self, notification: Notification, token: Token, *, key: str | None = None, lane: Lane | None = None
+        self,
+        notification: Notification,
+        token: Token,
+        *,
+        key: str | None = None,
+        lane: Lane | None = None,
+        environment: Environment | None = None,
     ) -> Accepted | Rejection:
         """Send one notification to one device; see :meth:`DaemonClient.send_one`."""
-        return (await self._send(Sending(self._daemon, True, key, lane=lane), [(0, notification, token)])).single(token)
+        return (
+            await self._send(
+                Sending(self._daemon, True, key, lane=lane, environment=environment), [(0, notification, token)]
+            )
+        ).single(token)
 
     async def broadcast(
-        self, notification: Notification, channel_id: str, *, key: str | None = None
+        self,
+        notification: Notification,
+        channel_id: str,
+        *,
+        key: str | None = None,
+        environment: Environment | None = None,
     ) -> Accepted | Rejection:
         """Send one notification to a channel; see :meth:`DaemonClient.broadcast`."""
-        return await self._run(broadcast(self._daemon, notification, channel_id, key))
+        return await self._run(broadcast(self._daemon, notification, channel_id, key, environment))
 
     async def submit(
         self,
@@ -371,9 +422,12 @@ class AsyncDaemonClient(_Client):
         not_before: float | timedelta | datetime | None = None,
         rate: int | None = None,
         lane: Lane | None = None,
+        environment: Environment | None = None,
     ) -> Submission:
         """Hand one notification for many devices over; see :meth:`DaemonClient.submit`."""
-        sending = Sending(self._daemon, False, key, schedule=Schedule.of(not_before, rate), lane=lane)
+        sending = Sending(
+            self._daemon, False, key, schedule=Schedule.of(not_before, rate), lane=lane, environment=environment
+        )
         return (await self._send(sending, triples_of(notification, tokens))).submission()
 
     async def outcome(self, apns_id: str) -> DaemonOutcome | None:

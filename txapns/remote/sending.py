@@ -21,10 +21,12 @@ from txapns.notification import Notification
 from txapns.remote.asking import Daemon, DaemonOutcome, Steps, outcome_of
 from txapns.result import Accepted, Outcomes, Rejection, Uncertain, Unsent
 
-__all__ = ["Lane", "Schedule", "Sending", "Submission", "described"]
+__all__ = ["Environment", "Lane", "Schedule", "Sending", "Submission", "described", "entry"]
 
 #: What goes first at the daemon.
 Lane: TypeAlias = Literal["urgent", "normal", "bulk"]
+#: The side of an app that has two.
+Environment: TypeAlias = Literal["production", "sandbox"]
 
 
 @attrs.frozen
@@ -96,6 +98,7 @@ class Sending:
     :param deadline: for how long outcomes are waited for, in seconds; ``None`` for as long as it takes.
     :param schedule: when the daemon sends it.
     :param lane: the lane; ``None`` to leave it to the daemon.
+    :param environment: the side that it is for; ``None`` to leave it to the daemon.
     """
 
     def __init__(
@@ -106,6 +109,7 @@ class Sending:
         deadline: float | None = None,
         schedule: Schedule | None = None,
         lane: Lane | None = None,
+        environment: Environment | None = None,
     ) -> None:
         self.ids: dict[Hashable, str] = {}
         self._daemon = daemon
@@ -115,6 +119,7 @@ class Sending:
         self._chunks = count(1)
         self._schedule = schedule or Schedule()
         self._fields: dict[str, object] = {"wait": wait} if lane is None else {"wait": wait, "lane": lane}
+        self._environment = environment
         self._handed = 0
         self._accepted = 0
         self._unique_ids: dict[Hashable, str] = {}
@@ -136,7 +141,7 @@ class Sending:
             try:
                 fields = {**self._fields, **self._schedule.fields(self._handed)}
                 self._handed += len(valid)
-                yield from self._ask(valid, _body(valid, fields), key)
+                yield from self._ask(valid, _body(valid, fields, self._environment), key)
                 return
             except APNSError as error:
                 self._failure = error
@@ -203,21 +208,29 @@ def described(triple: Triple, outcome: DaemonOutcome) -> Rejection | Unsent | Un
     return Unsent(identifier, settled(token), LocalError(f"the daemon does not send it: {said}"), notification)
 
 
-def _entry(notification: Notification, tokens: Iterable[Token]) -> bytes:
-    """Write a notification for several tokens; the payload stays as it is, byte for byte."""
+def entry(fields: Mapping[str, object], notification: Notification, environment: Environment | None) -> bytes:
+    """Write what a request says of a notification; the payload stays as it is, byte for byte."""
+    if environment is not None:
+        fields = {**fields, "environment": environment}
+    written = json.dumps(fields, separators=(",", ":")).encode().removesuffix(b"}")
+    return b'%b,"payload":%b}' % (written, notification.body)
+
+
+def _entry(notification: Notification, tokens: Iterable[Token], environment: Environment | None) -> bytes:
     headers = {name.decode(): value.decode() for name, value in notification.headers()}
-    hexadecimal = json.dumps([device_of(token).hex() for token in tokens]).encode()
-    return b'{"tokens":%b,"headers":%b,"payload":%b}' % (hexadecimal, json.dumps(headers).encode(), notification.body)
+    return entry(
+        {"tokens": [device_of(token).hex() for token in tokens], "headers": headers}, notification, environment
+    )
 
 
-def _body(triples: Sequence[Triple], fields: Mapping[str, object]) -> bytes:
+def _body(triples: Sequence[Triple], fields: Mapping[str, object], environment: Environment | None) -> bytes:
     """Write a request; consecutive tokens of the same notification share an entry."""
     entries: list[bytes] = []
     start = 0
     for end in range(1, len(triples) + 1):
         notification = triples[start][1]
         if end == len(triples) or triples[end][1] is not notification or notification.apns_id is not None:
-            entries.append(_entry(notification, (token for _, _, token in triples[start:end])))
+            entries.append(_entry(notification, (token for _, _, token in triples[start:end]), environment))
             start = end
     written = json.dumps(fields, separators=(",", ":")).encode().removesuffix(b"}")
     return b'%b,"notifications":[%b]}' % (written, b",".join(entries))

@@ -11,6 +11,9 @@ nothing is known is tried there first::
     REFUSED            the sandbox            nothing more: NEITHER
     NEITHER            production             nothing more
 
+A notification may name its side: it goes there only, and nothing is looked up or learned. A broadcast always does,
+since nothing is known of channels.
+
 Apple counts bad tokens against those who send them. So a token is tried on the other side only if it looks like one of
 Apple's and the reason is that the server does not know it. Before the other side is tried, the store knows of the
 refusal: whatever happens then, the side that refused is not asked again. What is known counts for a time, since a
@@ -41,7 +44,7 @@ from txapns.daemon.sending.handing import send
 from txapns.daemon.sending.preparing import Prepared
 from txapns.daemon.sending.settling import Outcome, SidedBatch, answered, trouble_of
 from txapns.daemon.store.cluster import HALF_OPEN
-from txapns.daemon.values import Environment, Leased, TokenEnvironment, TokenKind
+from txapns.daemon.values import Content, Environment, Leased, TokenEnvironment, TokenKind
 from txapns.devices.push import TOKEN_LENGTHS
 from txapns.errors import ClientClosed
 from txapns.reasons import Reason
@@ -82,7 +85,8 @@ class _Sending:
     """
     A chunk on its way.
 
-    :ivar known: what was known of its tokens at first.
+    :ivar named: the contents that name their side, with the side.
+    :ivar known: what was known of the other tokens at first.
     :ivar learned: what was found out about them and is not stored yet.
     :ivar others: what was not accepted.
     :ivar tried: where each notification got the answer that counts.
@@ -91,6 +95,7 @@ class _Sending:
 
     prepared: Prepared
     first: bool
+    named: Mapping[Content, Environment]
     known: Mapping[bytes, TokenEnvironment] = attrs.Factory(dict)
     learned: dict[bytes, TokenEnvironment | None] = attrs.Factory(dict)
     others: dict[Leased, Outcome] = attrs.Factory(dict)
@@ -141,7 +146,9 @@ class SidedClient:
         :param first: whether before what was handed over already.
         :returns: a ``Deferred`` of what came of them. It fails as that of :meth:`~txapns.APNSClient.send_many` does.
         """
-        return Deferred.fromCoroutine(self._send(_Sending(prepared, first)))
+        sides = [(content, content.environment) for content in prepared.notifications]
+        named = {content: side for content, side in sides if side is not None}
+        return Deferred.fromCoroutine(self._send(_Sending(prepared, first, named)))
 
     def breakers(self) -> Mapping[Environment, CircuitBreaker]:
         """Tell what is known of the circuit of each side."""
@@ -167,9 +174,10 @@ class SidedClient:
         return _all([side.client.abort() for side in self._sides.values()])
 
     async def _send(self, sending: _Sending) -> SidedBatch:
-        ready = sending.prepared.ready
+        ready, named = sending.prepared.ready, sending.named
+        tokens = [each.token for each in ready if each.content not in named]
         try:
-            sending.known = await self._tokens.known(self._app, [each.token for each in ready if each.token])
+            sending.known = await self._tokens.known(self._app, tokens) if tokens else {}
         except Unavailable:
             return _all_put_off(sending, self._clock.seconds() + PUT_OFF)
         await self._send_to(sending, _by_side((each, self._first(sending, each)) for each in ready))
@@ -182,9 +190,9 @@ class SidedClient:
 
     def _first(self, sending: _Sending, leased: Leased) -> Environment:
         """Tell which side a notification is for at first."""
-        asked = leased.content.environment
-        if asked is not None:
-            return asked
+        named = sending.named.get(leased.content)
+        if named is not None:
+            return named
         return _SANDBOX if sending.kind(leased.token) in _FIRST_SANDBOX else _PRODUCTION
 
     async def _send_to(self, sending: _Sending, wanted: Mapping[Environment, list[Leased]]) -> None:
@@ -245,7 +253,7 @@ class SidedClient:
         """Find what is to be tried on the other side, and say that this side has refused it."""
         again = {}
         for leased, outcome in sending.others.items():
-            if not _is_unknown(outcome) or not _looks_right(leased):
+            if leased.content in sending.named or not _is_unknown(outcome) or not _looks_right(leased):
                 continue
             kind = sending.kind(leased.token)
             if kind is None and sending.tried[leased] is _PRODUCTION:
@@ -279,7 +287,7 @@ class SidedClient:
         """Find out what the answers say about the tokens."""
         for leased, environment in sending.tried.items():
             outcome, token = sending.others.get(leased), leased.token
-            if leased.content.environment is not None:
+            if leased.content in sending.named:
                 continue
             if environment is _SANDBOX:
                 if outcome is None or (isinstance(outcome, Rejection) and outcome.reason in _KNOWS):
@@ -333,8 +341,8 @@ def _is_unknown(outcome: Outcome) -> bool:
 
 
 def _looks_right(leased: Leased) -> bool:
-    """Whether the token may be one of Apple's, and the caller leaves it to us which environment it is of."""
-    return len(leased.token) in TOKEN_LENGTHS and leased.content.environment is None
+    """Whether the token may be one of Apple's."""
+    return len(leased.token) in TOKEN_LENGTHS
 
 
 def _all_put_off(sending: _Sending, until: float) -> SidedBatch:

@@ -21,7 +21,7 @@ from txapns.daemon.errors import Unavailable
 from txapns.daemon.interfaces import IKeys
 from txapns.daemon.values import Environment, Lane, Settlement, State
 
-__all__ = ["AcceptTests", "FeedbackTests", "OutcomeTests", "PlaceTests", "SubmissionTests"]
+__all__ = ["AcceptTests", "FeedbackTests", "OutcomeTests", "PlaceTests", "SideTests", "SubmissionTests"]
 
 
 class AcceptTests(NativeCase):
@@ -322,6 +322,34 @@ class PlaceTests(NativeCase):
         self.clock.advance(1)
         late.write(body)
         self.assertTrue(late.channel.authenticated)
+
+
+class SideTests(NativeCase):
+    """Apps with two sides."""
+
+    def test_named(self) -> None:
+        """A notification may name the side that it is for."""
+        self.apps.divide("chess")
+        sides = ("production", "sandbox", None)
+        notifications = [
+            {"tokens": [ANN], "payload": {}, **({} if side is None else {"environment": side})} for side in sides
+        ]
+        self.assertEqual(self.post(json.dumps({"notifications": notifications}).encode()).status, 202)
+        self.assertEqual([each.content.environment for each in self.lease()], [*Environment, None])
+
+    def test_refused(self) -> None:
+        """What is no environment is refused, and so is any if the app has only one side, also if it is only checked."""
+        for change, status in (
+            ({"environment": "both"}, 400),
+            ({"headers": {"txapns-environment": "sandbox"}}, 400),
+            ({"environment": "production"}, 409),
+            ({"environment": "sandbox"}, 409),
+        ):
+            body = {"notifications": [{"tokens": [ANN], "payload": {}, **change}]}
+            said = [self.post(json.dumps({**body, "validate_only": only}).encode()) for only in (False, True)]
+            self.assertEqual([each.status for each in said], [status] * 2)
+        self.assertEqual(said[0].json["error"]["code"], "not_supported")
+        self.assertEqual(self.lease(), [])
 
 
 class OutcomeTests(NativeCase):

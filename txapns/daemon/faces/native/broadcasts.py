@@ -40,7 +40,7 @@ from txapns.daemon.faces.native.submissions import (
 )
 from txapns.daemon.intake import MAX_HEADER
 from txapns.daemon.interfaces import IApps, IIntake
-from txapns.daemon.values import CHANNEL, ENVIRONMENT, Caller, Draft, Lane, Outcome, Receipt
+from txapns.daemon.values import CHANNEL, Caller, Draft, Lane, Outcome, Receipt
 
 __all__ = ["EXTRAS", "OPERATIONS", "BroadcastOperations", "ChannelId"]
 
@@ -149,9 +149,6 @@ class BroadcastOperations:
 
 def _draft(broadcast: _Broadcast, position: int, not_before: float | None, lane: Lane | None) -> Draft:
     headers = {name: value if isinstance(value, str) else digits(value) for name, value in broadcast.headers.items()}
-    if ENVIRONMENT in headers:
-        path = f"broadcasts[{position}].headers.{ENVIRONMENT}"
-        raise Malformed(f"{path}: the environment is given as 'environment'", path=path)
     if CHANNEL in headers:
         path = f"broadcasts[{position}].headers.{CHANNEL}"
         raise Malformed(f"{path}: the channel is given as 'channel'", path=path)

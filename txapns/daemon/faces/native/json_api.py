@@ -119,7 +119,10 @@ EnvironmentName = Annotated[
 #: The name of an environment in a request.
 AskedEnvironment = Annotated[
     Literal["production", "sandbox"],
-    Meta(description="Of an app with two sides, the one that it is for; by default, production."),
+    Meta(
+        description="Of an app with two sides, the one that it is for. Left out, it is production for a broadcast, and"
+        " for a notification the one that knows the device token."
+    ),
 ]
 
 #: What the names of environments mean.

@@ -24,7 +24,15 @@ from twisted.internet.defer import Deferred
 from txapns._serving.http import Answer, Request
 from txapns._serving.operations import Operation, Schema, parameter
 from txapns.daemon.errors import Malformed, NotAllowed
-from txapns.daemon.faces.native.json_api import encode, fault, json_body, page, parameters
+from txapns.daemon.faces.native.json_api import (
+    ENVIRONMENTS,
+    AskedEnvironment,
+    encode,
+    fault,
+    json_body,
+    page,
+    parameters,
+)
 from txapns.daemon.faces.native.openapi import PAGING
 from txapns.daemon.faces.native.submissions import (
     IDEMPOTENCY_KEY,
@@ -85,6 +93,7 @@ class _Notification(Struct, forbid_unknown_fields=True):
     tokens: Annotated[list[_Token], Meta(description="The devices.", extra_json_schema={"minItems": 1})]
     payload: Annotated[Raw, Meta(description="What Apple gets, byte for byte.", extra_json_schema={"type": "object"})]
     headers: dict[str, str | int | float] = {}
+    environment: AskedEnvironment | UnsetType = UNSET
 
 
 class _Notifications(Submission, forbid_unknown_fields=True, kw_only=True):
@@ -225,7 +234,8 @@ def _draft(
     headers = {name: value if isinstance(value, str) else digits(value) for name, value in notification.headers.items()}
     apns_id = headers.pop("apns-id", None)
     apns_ids = () if apns_id is None else (apns_id,)
-    return Draft(bytes(notification.payload), headers, tokens, apns_ids, not_before, rate, lane)
+    environment = ENVIRONMENTS[notification.environment]
+    return Draft(bytes(notification.payload), headers, tokens, apns_ids, not_before, rate, lane, environment)
 
 
 def _invalid_token(tokens: Sequence[str], path: str) -> Malformed:
