@@ -24,7 +24,7 @@ from txapns.daemon.sending.waiting import OutcomeWaiters
 from txapns.daemon.store.cluster import Circuit, SingleNode
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.store import SQLiteStore
-from txapns.daemon.values import App, Content, Leased, Limits, Message, Pause, State
+from txapns.daemon.values import App, Content, Lease, Leased, Limits, Message, Pause, State
 from txapns.gateway import Gateway
 from txapns.simulator import Simulator
 from txapns.simulator.http2 import ProviderAPIServer, Response
@@ -284,17 +284,18 @@ class ClusterTests(SynchronousTestCase):
 
     def test_lease_at_the_end(self) -> None:
         """What is leased at the very moment when the life ends is not sent, even if the next life has begun."""
-        leasing: Deferred[list[Leased]] = Deferred()
+        leasing: Deferred[Lease] = Deferred()
         lease = self.world.queue.lease
         self.patch(self.world.queue, "lease", lambda *arguments: lease(*arguments).addCallback(lambda _: leasing))
         ids = self.world.accept(3)
+        self.world.advance(0.0)
         self.cluster.become(alive=False)
         del self.world.queue.lease
         self.assertEqual(self.depth(), (3, 3))
         numbers = [self.world.outcome(each).number for each in ids]
         content = Content("chess", b"{}", {})
         self.cluster.become(alive=True)
-        leasing.callback([Leased(number, content, b"t", ids[0], 0, START, START) for number in numbers])
+        leasing.callback(Lease([Leased(number, content, b"t", ids[0], 0, START, START) for number in numbers]))
         self.world.advance(5.0)
         self.assertEqual((self.depth(), self.world.received()), ((3, 3), {}))
         self.world.result(self.world.queue.reclaim())

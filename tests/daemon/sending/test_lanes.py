@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.daemon.dispatch_world import DispatcherCase
 from txapns.daemon.sending.sender import RESERVED
 from txapns.daemon.values import Lane, Limits
@@ -58,3 +60,19 @@ class LanesTests(DispatcherCase):
             self.world.accept(7, lane=lane)
         self.world.advance(1.0)
         self.assertEqual(len(self.order()), 21)
+
+    def test_one_lease(self) -> None:
+        """What is urgent takes one lease if nothing else waits, however often the sender was woken in a turn."""
+        leases: list[Lane | None] = []
+        lease = self.world.queue.lease
+
+        def counted(app: str, count: int, until: float, most: int | None, only: Lane | None, rate: int | None) -> Any:
+            leases.append(only)
+            return lease(app, count, until, most, only, rate)
+
+        self.patch(self.world.queue, "lease", counted)
+        urgent = self.world.accept(3, lane=Lane.URGENT)
+        self.world.dispatcher.hurry("chess")
+        self.assertEqual(leases, [])
+        self.world.drain()
+        self.assertEqual((sorted(self.order()), leases), (sorted(urgent), [None]))

@@ -46,6 +46,30 @@ class ThreadTests(TestCase):
             .addCallback(check)
         )
 
+    def test_in_order(self) -> Deferred[None]:
+        """Functions run one after the other, also if one raises; the worker ends when it has run them all."""
+        worker = ThreadWorker(reactor, "one")
+        begin = threading.Event()
+        names: list[tuple[str, str]] = []
+        found: list[str] = []
+
+        def name(text: str) -> str:
+            begin.wait(60.0)
+            names.append((text, threading.current_thread().name))
+            return text
+
+        def fail() -> None:
+            raise LookupError("b")
+
+        for function in (lambda: name("a"), fail, lambda: name("c")):
+            worker.run(function).addErrback(lambda failure: failure.getErrorMessage()).addCallback(found.append)
+        last = worker.run(lambda: name("d"))
+        begin.set()
+        worker.stop()
+        self.assertEqual(names, [("a", "one"), ("c", "one"), ("d", "one")])
+        self.assertEqual(found, [])  # results arrive in a later turn of the reactor
+        return last.addCallback(lambda text: self.assertEqual([*found, text], ["a", "b", "c", "d"]))
+
 
 class InterfaceTests(SynchronousTestCase):
     """The workers of tests."""

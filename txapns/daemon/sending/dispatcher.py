@@ -1,9 +1,10 @@
 """
 One :class:`~txapns.daemon.sending.sender.AppSender` for each app that has something to send.
 
-The intake wakes the dispatcher when something was accepted; at the start it looks once for what waits already. Once a
-second it finds out whether the wall clock was set, which moves what is not sent before a date. While
-anything is under way its leases are renewed, by one timer for all apps.
+The intake wakes the dispatcher when something was accepted; at the start it looks once for what waits already. It wakes
+the senders at the end of the reactor's turn: by then those whose requests were stored have their answers. Once a second
+it finds out whether the wall clock was set, which moves what is not sent before a date. While anything is under way its
+leases are renewed, by one timer for all apps.
 
 Where several nodes share the store, each sends what any of them accepted: once a second the dispatcher looks for apps
 that have something due. When the node's life is about to end, it stops sending at once, and goes on when the node has
@@ -97,6 +98,8 @@ class Dispatcher:
         )
         self._senders: dict[str, AppSender] = {}
         self._subscriptions: list[Callable[[], None]] = []
+        self._woken: dict[tuple[str, Callable[[AppSender], None]], None] = {}  # in this order
+        self._waking = Alarm(reactor, self._wake_senders)
         self._renewing = Alarm(reactor, self._renew)
         self._dates = Alarm(reactor, self._check_clock)
         self._looking = LoopingCall(self._look)
@@ -129,34 +132,31 @@ class Dispatcher:
         return self._queue.depths().addCallback(found)
 
     def wake(self, app: str) -> None:
-        """Look for something to send now."""
-        if self._running:
-            _fenced(app, self._wake)
+        """Look for something to send."""
+        self._wake_soon(app, AppSender.wake)
 
     def hurry(self, app: str) -> None:
-        """Look for something to send now: something is urgent."""
-        if self._running:
-            self._renew_soon()
-            _fenced(app, lambda app: self._sender(app).wake(urgent=True))
+        """Look for something to send: something is urgent."""
+        self._wake_soon(app, _wake_urgently)
 
     def expect(self, app: str) -> None:
-        """Look for something to send now, and for when there will be more: something is for later."""
-        if self._running:
-            _fenced(app, self._expect)
-
-    def _expect(self, app: str) -> None:
-        self._renew_soon()
-        if not self._cluster.shared and not self._dates.is_set:
+        """Look for something to send, and for when there will be more: something is for later."""
+        self._wake_soon(app, AppSender.expect)
+        if self._running and not self._cluster.shared and not self._dates.is_set:
             self._dates.set(LOOK)
-        self._sender(app).expect()
 
-    def _wake(self, app: str) -> None:
-        self._renew_soon()
-        self._sender(app).wake()
+    def _wake_soon(self, app: str, step: Callable[[AppSender], None]) -> None:
+        if self._running:
+            self._woken[app, step] = None
+            if not self._waking.is_set:
+                self._waking.set(0.0)
 
-    def _renew_soon(self) -> None:
+    def _wake_senders(self) -> None:
+        woken, self._woken = self._woken, {}
         if not self._renewing.is_set:
             self._renewing.set(self._lease / RENEWALS)
+        for app, step in woken:
+            self._with_one(app, step)
 
     def _sender(self, app: str) -> AppSender:
         sender = self._senders.get(app)
@@ -193,7 +193,8 @@ class Dispatcher:
 
     def _check_drained(self) -> Deferred[None]:
         def found(apps: list[str]) -> None:
-            if not self.under_way() and all(self._sender(app).stuck for app in apps) and self._draining.running:
+            busy = self._woken or self.under_way() or not all(self._sender(app).stuck for app in apps)
+            if not busy and self._draining.running:
                 self._draining.stop()
 
         return self._queue.due_apps().addCallbacks(found, _not_seen)
@@ -212,6 +213,8 @@ class Dispatcher:
         for unsubscribe in self._subscriptions:
             unsubscribe()
         self._subscriptions.clear()
+        self._woken.clear()
+        self._waking.cancel()
         self._joined.cancel()
         self._dates.cancel()
         senders = list(self._senders.values())
@@ -283,7 +286,10 @@ class Dispatcher:
 
     def _with_each(self, step: Callable[[AppSender], None]) -> None:
         for app in list(self._senders):
-            _fenced(app, lambda app: step(self._senders[app]))
+            self._with_one(app, step)
+
+    def _with_one(self, app: str, step: Callable[[AppSender], None]) -> None:
+        _fenced(app, lambda app: step(self._sender(app)))
 
     def _adopt(self, app: str, circuit: Circuit | None) -> None:
         _fenced(app, lambda app: self._sender(app).adopt(circuit))
@@ -294,6 +300,10 @@ class Dispatcher:
             self._queue.renew(numbers, self._reactor.seconds() + self._lease).addErrback(_not_renewed)
         if numbers or any(self._queue.waiting(name).count for name in self._senders):
             self._renewing.set(self._lease / RENEWALS)
+
+
+def _wake_urgently(sender: AppSender) -> None:
+    sender.wake(urgent=True)
 
 
 def _fenced(app: str, step: Callable[[str], None]) -> None:

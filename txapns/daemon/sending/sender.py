@@ -255,10 +255,9 @@ class AppSender:
             count, only = self._room_for_urgent(), Lane.URGENT
         if not count or self._connected() is None:
             return
+        urgent, self._urgent = self._urgent, False
         if only is None:
             self._more = False
-        else:
-            self._urgent = False
         self._leasing = True
         self._context.budget.take(count)
         until = self._clock.seconds() + self._context.lease
@@ -266,7 +265,7 @@ class AppSender:
         most = self._limit(only) if self._context.cluster.shared else None
         assert self._app is not None
         leasing = self._queue.lease(self.name, count, until, most, only, self._app.limits.rate)
-        leasing.addBoth(self._leased, count, only, self._life).addErrback(self._broken, None)
+        leasing.addBoth(self._leased, count, only, urgent, self._life).addErrback(self._broken, None)
 
     @property
     def _sends(self) -> bool:
@@ -307,22 +306,22 @@ class AppSender:
         free = self._limit(Lane.URGENT) - self._under_way
         return max(0, min(CHUNK, free, self._context.budget.room(held)))
 
-    def _leased(self, result: Lease | Failure, count: int, only: Lane | None, life: int) -> None:
+    def _leased(self, result: Lease | Failure, count: int, only: Lane | None, urgent: bool, life: int) -> None:
         self._leasing = False
         taken = 0
         if isinstance(result, Failure):
+            self._urgent = self._urgent or urgent
             if result.check(Unavailable) is None:
                 _log.failure("{app}: notifications cannot be leased", result, app=self.name)
             self._wake_after(_retry_after(result))
         else:
             if result:
                 taken = self._take(result, life)
-            elif only is None and not self._context.cluster.shared:
-                self._urgent = False
             if only is None:
                 self._more = self._more or result.more
-            else:
-                self._urgent = self._urgent or result.more
+            # Others' leases may have left no room for what is due, which the result does not tell.
+            if result.more or (only is None and self._context.cluster.shared):
+                self._urgent = self._urgent or urgent
             if self._app is not None and self._app.limits.rate is not None:
                 self._unsure = True  # something may be due that only the rate holds up
             if not self._more:
