@@ -9,7 +9,7 @@ from zope.interface.verify import verifyObject
 
 from txapns import Notification, Session
 from txapns.interfaces import IMetrics
-from txapns.metrics import ClientMetrics
+from txapns.metrics import ClientMetrics, parts
 from txapns.simulator import Response
 from txapns.testing import MemorySimulator
 
@@ -97,3 +97,29 @@ class MetricsTests(SynchronousTestCase):
         self.simulator.result(client.send(HELLO, ["aa" * 32]))
         self.assertEqual(self.found()["notifications_accepted_total",], 1)
         self.simulator.result(session.close())
+
+    def test_parts(self) -> None:
+        """What was counted may come in parts, one after the other for each metric, which together are the whole."""
+        metrics = ClientMetrics(None)
+        for number in range(5):
+            metrics.listener(f"client{number}").sent(number)
+        whole, parted = list(metrics.totals()), list(metrics.totals(2))
+        self.assertEqual([family.name for family in parted], [family.name for family in whole for _ in range(3)])
+        for family in whole:
+            samples = [sample for part in parted if part.name == family.name for sample in part.samples]
+            self.assertEqual(samples, family.samples)
+
+
+class PartsTests(SynchronousTestCase):
+    """What is counted, split."""
+
+    def test_split(self) -> None:
+        """There is one part at least; more may be counted meanwhile."""
+        counted = {number: str(number) for number in range(12)}
+        found = []
+        for some in parts(counted, 5):
+            counted[100 + len(found)] = ""
+            found.append(some)
+        self.assertEqual([len(some) for some in found], [5, 5, 2])
+        self.assertEqual([len(some) for some in parts(counted, None)], [15])
+        self.assertEqual([*parts({}, 5), *parts({}, None)], [[], []])

@@ -105,6 +105,7 @@ class APNSClient:
                 f"a credential must be a Certificate or a ProviderToken, not {type(credential).__name__}"
             )
         self.gateway = Gateway.parse(gateway, proxy=proxy)
+        self._gateway_text = str(self.gateway)
         self.credential = credential
         self._home = Home("client", reactor)
         reactor = self._reactor = timers(reactor)
@@ -275,7 +276,7 @@ class APNSClient:
         self._home.check()
         self._reactor.seconds()  # corrects timers after the clock stood still, so polling the status does that, too
         pool = self._pool
-        return ClientStatus(str(self.gateway), pool.states, pool.in_flight, pool.queued, pool.last_error)
+        return ClientStatus(self._gateway_text, pool.states, pool.in_flight, pool.queued, pool.last_error)
 
     def close(self) -> Deferred[None]:
         """

@@ -30,6 +30,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
+from typing import TypeVar
 
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -40,7 +41,10 @@ from txapns.credentials import Certificate
 from txapns.interfaces import IMetrics
 from txapns.reasons import Reason, Status, status_name
 
-__all__ = ["BUCKETS", "ClientListener", "ClientMetrics", "Durations", "histogram", "totals"]
+__all__ = ["BUCKETS", "ClientListener", "ClientMetrics", "Durations", "histogram", "parts", "totals"]
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
 
 #: The bounds of the histogram, in seconds.
 BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -76,6 +80,18 @@ class Durations:
         return list(zip(bounds, accumulate(self._counts), strict=True)), self._sum
 
 
+def parts(counted: Mapping[_K, _V], size: int | None) -> Iterator[Sequence[tuple[_K, _V]]]:
+    """
+    Split what is counted for each value of a label, so that not all of a metric is made at once.
+
+    :param size: how many values there are in each part; ``None`` for all.
+    """
+    items = list(counted.items())  # more may be counted meanwhile
+    count = max(1, len(items))
+    for start in range(0, count, size or count):
+        yield items[start : start + (size or count)]
+
+
 def histogram(name: str, text: str, label: str, found: Iterable[tuple[str, Durations]]) -> Metric:
     """
     Make a histogram for Prometheus.
@@ -103,7 +119,8 @@ def totals(
 
     :param prefix: the prefix of their names.
     :param kinds: the rest of each name, with its description and its own labels.
-    :param counted: values of the common labels, and the counts for them by name and own labels.
+    :param counted: values of the common labels, and the counts for them by name and own labels. Those with other names
+        are left out.
     :param labels: the names of the common labels.
     """
     families = {
@@ -111,7 +128,8 @@ def totals(
     }
     for values, counts in counted:
         for (name, *own), count in list(counts.items()):
-            families[name].add_metric([*values, *own], count)
+            if name in families:
+                families[name].add_metric([*values, *own], count)
     yield from families.values()
 
 
@@ -208,18 +226,22 @@ class ClientMetrics:
         yield from self.totals()
         yield from self._states()
 
-    def totals(self) -> Iterator[Metric]:
+    def totals(self, size: int | None = None) -> Iterator[Metric]:
         """
         Return what was counted.
 
-        :returns: the counters and the histogram.
+        :param size: how many clients there are in one part of a metric; ``None`` if each metric comes as a whole.
+        :returns: the counters and the histogram; the parts of a metric come one after the other.
         """
-        listeners = list(self._listeners.items())
-        counted = [((client,), {**listener.counts, ("accepted",): listener.taken}) for client, listener in listeners]
-        yield from totals("apns_notifications_", _TOTALS, counted, self._label)
-        durations = [(client, listener.seconds) for client, listener in listeners]
+        for kind, described in _TOTALS.items():
+            for some in parts(self._listeners, size):
+                counted = [((client,), {**each.counts, ("accepted",): each.taken}) for client, each in some]
+                yield from totals("apns_notifications_", {kind: described}, counted, self._label)
         text = "The time from sending a notification to the answer."
-        yield histogram("apns_notification_seconds", text, self._label, durations)
+        for some in parts(self._listeners, size):
+            yield histogram(
+                "apns_notification_seconds", text, self._label, [(name, each.seconds) for name, each in some]
+            )
 
     def _states(self) -> Iterator[Metric]:
         labels = [self._label]

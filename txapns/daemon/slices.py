@@ -8,7 +8,10 @@ from typing import TypeVar
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
-__all__ = ["in_slices"]
+__all__ = ["APPS", "in_slices"]
+
+#: How many apps are looked at in one turn of the reactor. Whatever is done for one should take less than 50 µs.
+APPS = 100
 
 _T = TypeVar("_T")
 

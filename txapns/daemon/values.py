@@ -464,8 +464,8 @@ class Estimate:
     age: float
 
 
-@attrs.frozen
-class Depth:
+# There is one for each app, in all checks: as structures of msgspec's, in 0.2 µs instead of 0.7.
+class Depth(msgspec.Struct, frozen=True, gc=False):
     """
     How much waits for an app.
 

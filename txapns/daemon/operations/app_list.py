@@ -16,11 +16,12 @@ from urllib.parse import parse_qs, quote, urlencode
 
 import attrs
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 
 from txapns.daemon.operations.activity import Activity
 from txapns.daemon.operations.cells import Cell, Kind, duration, expiry, latency, left, number, per_second, urgent
 from txapns.daemon.operations.health import IDLE, AppOverview
-from txapns.daemon.slices import in_slices
+from txapns.daemon.slices import APPS, in_slices
 from txapns.gateway import Gateway
 
 __all__ = ["COLUMNS", "PAGE", "AppDigest", "Found", "Query", "app_row", "credential_cell", "digest_of"]
@@ -42,7 +43,6 @@ COLUMNS = (
     "Dead letters#",
 )
 
-_SLICE = 1_000
 _MOST_PROBLEMS = 10
 _LONGEST = 200  # characters in a search
 _ENVIRONMENTS = {Gateway.parse(name).host: name for name in ("production", "sandbox")}
@@ -159,13 +159,14 @@ async def digest_of(clock: IReactorTime, apps: Sequence[AppOverview], now: float
     found = AppDigest(dead=None if None in [app.dead for app in apps] else 0)
     ranked: list[tuple[int, int, str, AppOverview]] = []
     quiet: list[AppOverview] = []  # in the order of their names, as they are given
-    async for part in in_slices(clock, apps, _SLICE):
+    async for part in in_slices(clock, apps, APPS):
         others: list[AppOverview] = []
         for app in part:
             (quiet if _is_quiet(app, now) else others).append(app)
         # What is sorted already is sorted again in no time. No two names are equal, so no two apps are compared.
         ranked += sorted((*_rank(app, now), app) for app in others)
         found = _with(found, others, part)
+    await deferLater(clock, 0)
     ranked.sort()
     troubled = [app for rank, _, _, app in ranked if rank < _FINE]
     named = troubled[:_MOST_PROBLEMS]

@@ -7,8 +7,7 @@ else there is to do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
@@ -17,20 +16,9 @@ from prometheus_client.samples import Sample
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
-__all__ = ["exposition", "parts"]
+__all__ = ["exposition"]
 
-_SLICE = 1_000  # samples that are written in one turn of the reactor
-_PART = 50  # values of a label in one part of a metric
-
-_K = TypeVar("_K")
-_V = TypeVar("_V")
-
-
-def parts(counted: Mapping[_K, _V]) -> Iterator[Sequence[tuple[_K, _V]]]:
-    """Split what is counted for each value of a label, so that not all of a metric is made at once."""
-    items = list(counted.items())  # more may be counted meanwhile
-    for start in range(0, max(1, len(items)), _PART):
-        yield items[start : start + _PART]
+_SLICE = 500  # samples that are written in one turn of the reactor
 
 
 async def exposition(clock: IReactorTime, registry: CollectorRegistry) -> bytes:

@@ -15,6 +15,7 @@ import attrs
 import msgspec
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -27,7 +28,7 @@ from txapns.daemon.interfaces import IApps
 from txapns.daemon.operations.nodes import node_concerns
 from txapns.daemon.sending.context import AppState
 from txapns.daemon.sending.webhook import Webhook, WebhookState
-from txapns.daemon.slices import in_slices
+from txapns.daemon.slices import APPS, in_slices
 from txapns.daemon.store.cluster import NodeStatus
 from txapns.daemon.store.store import IStore
 from txapns.daemon.values import App, Depth
@@ -47,8 +48,6 @@ __all__ = [
 
 _log = Logger()
 
-# How many apps are looked at in one turn of the reactor.
-_SLICE = 250
 # The duty of the node that exports the metrics of all nodes together.
 _METRICS = "metrics"
 
@@ -366,9 +365,12 @@ class HealthCheck:
         """Return the health of all apps, and of removed ones that still have notifications."""
         problems = self._problems()
         known = {depth.app: depth for depth in depths if depth.waiting}
-        names = sorted({*self._apps.names(), *problems, *known, *self._senders.sending()})
+        names = {*self._apps.names(), *problems, *known}
+        await deferLater(self._clock, 0)
+        names.update(self._senders.sending())
+        await deferLater(self._clock, 0)
         overviews = []
-        async for part in in_slices(self._clock, names, _SLICE):
+        async for part in in_slices(self._clock, sorted(names), APPS):
             for name in part:
                 count = None if dead is None else dead.get(name, 0)
                 overviews.append(self._app_overview(name, known.get(name), problems.get(name, ""), count, now))

@@ -32,12 +32,13 @@ from zope.interface import implementer
 import txapns
 from txapns.daemon.errors import RequestRefused
 from txapns.daemon.interfaces import IIntake
-from txapns.daemon.operations.exposition import exposition, parts
+from txapns.daemon.operations.exposition import exposition
 from txapns.daemon.operations.health import AppOverview, Condition, Overview
+from txapns.daemon.slices import APPS, in_slices
 from txapns.daemon.values import ANYBODY, Caller, Draft, Idempotency, Leased, Outcome, Receipt, Settlement, State
 from txapns.errors import APNSError
 from txapns.interfaces import IMetrics
-from txapns.metrics import ClientMetrics, Durations, histogram, totals
+from txapns.metrics import ClientMetrics, Durations, histogram, parts, totals
 from txapns.reasons import Reason
 
 __all__ = ["BUCKETS", "CONTENT_TYPE", "MOST_APPS", "OTHER_APPS", "DaemonMetrics", "Totals"]
@@ -54,6 +55,7 @@ OTHER_APPS = "_other"
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 _PREFIX = "apns_daemon_"
+_PART = 20  # values of a label in one part of a metric
 _TOTALS = {
     "received": ("Notifications accepted from callers, by face.", ("app", "face")),
     "refused": ("Requests refused, by the HTTP status that says why.", ("face", "status")),
@@ -125,6 +127,7 @@ class DaemonMetrics:
         self._seconds: defaultdict[str, Durations] = defaultdict(partial(Durations, BUCKETS))
         self._intake: defaultdict[str, Durations] = defaultdict(partial(Durations, INTAKE_BUCKETS))
         self._overview: Overview | None = None
+        self._groups: _Groups = {}
         self._shared = True
         self._clients = ClientMetrics(None, "app")
         self.registry.register(self)
@@ -208,8 +211,13 @@ class DaemonMetrics:
         :param shared: whether to export what is the same on all nodes.
         :returns: a ``Deferred`` of the text, which is made in slices.
         """
-        self._overview, self._shared = overview, shared
-        return Deferred.fromCoroutine(exposition(self.clock, self.registry))
+
+        async def render() -> bytes:
+            groups = await self._grouped(overview.apps)
+            self._overview, self._groups, self._shared = overview, groups, shared
+            return await exposition(self.clock, self.registry)
+
+        return Deferred.fromCoroutine(render())
 
     def collect(self) -> Iterator[Metric]:
         """
@@ -218,28 +226,29 @@ class DaemonMetrics:
         ``prometheus_client`` calls this. A metric with many samples comes in several parts.
         """
         for kind, described in _TOTALS.items():
-            for some in parts({labels: count for labels, count in self._counts.items() if labels[0] == kind}):
+            for some in parts({labels: count for labels, count in self._counts.items() if labels[0] == kind}, _PART):
                 yield from totals(_PREFIX, {kind: described}, [((), dict(some))])
         text = "From acceptance to Apple's answer, all attempts together."
-        for durations in parts(self._seconds):
+        for durations in parts(self._seconds, _PART):
             yield histogram(_PREFIX + "answer_seconds", text, "app", durations)
         text = "From the arrival of a request to its acceptance on the disk."
         yield histogram(_PREFIX + "intake_seconds", text, "face", list(self._intake.items()))
-        yield from (family for family in self._clients.totals() if family.samples)
+        yield from (family for family in self._clients.totals(_PART) if family.samples)
         if self._overview is not None:
             yield from _daemon_gauges(self._overview)
-            groups = self._grouped(self._overview.apps)
-            yield from _app_gauges(groups)
-            yield from _gauges_of(_APP_GAUGES, groups)
+            yield from _app_gauges(self._groups)
+            yield from _gauges_of(_APP_GAUGES, self._groups)
             if self._shared:
-                yield from _gauges_of(_SHARED_APP_GAUGES, groups)
+                yield from _gauges_of(_SHARED_APP_GAUGES, self._groups)
                 yield from _shared_gauges(self._overview)
 
-    def _grouped(self, apps: Iterable[AppOverview]) -> _Groups:
+    async def _grouped(self, apps: Iterable[AppOverview]) -> _Groups:
         """Group apps by their labels."""
         groups: dict[str, list[AppOverview]] = {}
-        for app in sorted(apps, key=lambda app: (app.condition == "working", not app.waiting)):
-            groups.setdefault(self._label(app.name), []).append(app)
+        apps = sorted(apps, key=lambda app: (app.condition == "working", not app.waiting))
+        async for some in in_slices(self.clock, apps, APPS):
+            for app in some:
+                groups.setdefault(self._label(app.name), []).append(app)
         return groups
 
 

@@ -36,7 +36,7 @@ from txapns.daemon.operations.view import TABLES, Listing, Rate, View, view_of
 __all__ = ["StatusPage"]
 
 _ALL = Query()
-_TURN = 10  # rows of a table that are written in one turn of the reactor
+_TURN = 3  # rows of a table that are written in one turn of the reactor
 _SCOPE = "What waits is counted for all nodes together; the other figures are of this node."
 _STATIC = files("txapns.daemon.operations") / "static"
 
@@ -166,7 +166,7 @@ def _rows(
 ) -> Generator[Any, None, None]:
     """Make the rows of a table, with a turn of the reactor between a few of them."""
     for position, row in enumerate(rows):
-        if position and not position % _TURN:
+        if not position % _TURN:
             yield deferLater(clock, 0, str)
         yield _row(row, heads)
 

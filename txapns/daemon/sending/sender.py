@@ -42,6 +42,7 @@ from twisted.python.failure import Failure
 from txapns._network.alarm import Alarm
 from txapns._network.backoff import Backoff
 from txapns._waiters import Waiters
+from txapns.client import ClientStatus
 from txapns.daemon.errors import RequestRefused, Unavailable, in_words
 from txapns.daemon.sending.breaker import CircuitBreaker, Trouble
 from txapns.daemon.sending.context import AppState, Client, SenderContext, SideState
@@ -171,14 +172,15 @@ class AppSender:
 
     def state(self) -> AppState:
         """Tell what is known of the app."""
-        breaker, status = self._breaker, None if self._client is None else self._client.status()
+        breaker, statuses = self._breaker, self._statuses()
+        status = statuses.get(self._client)
         return AppState(
             self.name,
             breaker.tripped,
             breaker.reason,
             breaker.since,
             None if breaker.closed else breaker.until,
-            self.in_flight,
+            sum(each.in_flight for each in statuses.values()),
             self.under_way,
             () if status is None else status.connections,
             "" if status is None or status.last_error is None else str(status.last_error),
@@ -204,8 +206,12 @@ class AppSender:
     @property
     def in_flight(self) -> int:
         """How many notifications a connection has sent that are not answered."""
+        return sum(status.in_flight for status in self._statuses().values())
+
+    def _statuses(self) -> dict[Client | None, ClientStatus]:
+        """Tell the status of each client."""
         clients = self._draining if self._client is None else {self._client, *self._draining}
-        return sum(client.status().in_flight for client in clients)
+        return {client: client.status() for client in clients}
 
     def held(self) -> list[int]:
         """List the numbers of the notifications that are under way and leased."""

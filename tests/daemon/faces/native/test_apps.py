@@ -113,13 +113,13 @@ class ListTests(ProvisioningCase):
         """Many apps are listed over several turns of the reactor; what is removed meanwhile is left out."""
         for name in ("chess", "draughts", "go"):
             self.put(name)
-        self.patch(txapns.daemon.faces.native.apps, "_SLICE", 1)
+        self.patch(txapns.daemon.faces.native.apps, "APPS", 1)
         listing = self.connect(self.keys)
         listing.write(
             f"GET /v1/apps HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {key_of('operator')}\r\n\r\n".encode()
         )
         self.assertEqual(listing.read(), [])
-        self.patch(txapns.daemon.faces.native.apps, "_SLICE", 1_000)
+        self.patch(txapns.daemon.faces.native.apps, "APPS", 1_000)
         self.assertEqual(self.ask("DELETE", "/go").status, 204)
         self.assertEqual([each["name"] for each in listing.answer().json["apps"]], ["chess", "draughts", "old"])
 

@@ -40,7 +40,7 @@ from txapns.daemon.errors import Malformed, NotAllowed, RequestRefused
 from txapns.daemon.faces.native.json_api import encode, json_body, must_manage, parameters
 from txapns.daemon.intake import MAX_HEADER
 from txapns.daemon.secrets.submitted import SubmittedCredential, master_key_failed, read_submitted
-from txapns.daemon.slices import in_slices
+from txapns.daemon.slices import APPS, in_slices
 from txapns.daemon.store.apps import AppSettings, SandboxSettings
 from txapns.daemon.values import Caller, Environment, Side
 from txapns.errors import CredentialError, InvalidGateway
@@ -55,8 +55,6 @@ _Fingerprint = Annotated[str, Meta(pattern=f"^{FINGERPRINT.pattern}$(?!\\n)")]
 _Count = Annotated[float, Meta(ge=1, le=10**9, multiple_of=1)]
 
 
-#: How many apps are listed in one turn of the reactor: so many take some 3 ms.
-_SLICE = 100
 #: What the types of the structures cannot express.
 EXTRAS: Mapping[type, Schema] = {
     SubmittedCredential: {
@@ -176,7 +174,7 @@ class AppOperations:
 
     async def _list(self, apps: Apps) -> Answer:
         problems, found = apps.problems(), []
-        async for names in in_slices(apps.clock, sorted({*apps.names(), *problems}), _SLICE):
+        async for names in in_slices(apps.clock, sorted({*apps.names(), *problems}), APPS):
             some = (_known(apps, name, problems.get(name, UNSET)) for name in names)
             found += [
                 known for known in some if known.gateway or known.problem
