@@ -21,7 +21,7 @@ import threading
 __all__: list[str] = []
 
 #: How long the command may take to end before it is killed, in seconds.
-_PATIENCE = 10
+_PATIENCE = 60
 
 
 def _main(user: str, directory: str, *command: str) -> None:

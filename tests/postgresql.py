@@ -58,7 +58,7 @@ _CHOICE = "TXAPNS_TEST_POSTGRESQL"
 TEMPORARY = tempfile.gettempdir()
 _GUARDED = Path(__file__).with_name("guarded.py")
 #: How long a server may take to start or to stop, in seconds; on a busy machine that is long.
-PATIENCE = 60
+PATIENCE = 120
 
 _COMMON = {
     "dynamic_shared_memory_type": "mmap",  # nothing is left in /dev/shm by those that are killed

@@ -16,7 +16,7 @@ __all__ = ["ForClass", "interruptible", "started"]
 
 
 #: How long a process may take to end in good order, in seconds; on a busy machine that is long.
-PATIENCE = 60
+PATIENCE = 120
 
 
 def interruptible() -> None:

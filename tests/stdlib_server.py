@@ -21,7 +21,7 @@ from pathlib import Path
 __all__ = ["ENDS", "Entry", "Script", "StdlibServer", "feedback"]
 
 #: How long anything waits at most, in seconds.
-DEADLINE = 30.0
+DEADLINE = 120.0
 TOKEN, PAYLOAD, IDENTIFIER, EXPIRATION, PRIORITY = 1, 2, 3, 4, 5
 
 

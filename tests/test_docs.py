@@ -82,7 +82,7 @@ SERVERS = {
     "txapns serve --config": '"ready": true',
     "txapns serve --demo": "The daemon listens",
 }
-TIMEOUT = 60.0
+TIMEOUT = 120.0
 
 #: Whom a PostgreSQL server lets in.
 PASSWORDS = b"""

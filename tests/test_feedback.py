@@ -844,7 +844,7 @@ class CampaignTests(FeedbackCase):
 class LoopbackTests(TestCase):
     """Real sockets."""
 
-    timeout = 60
+    timeout = 300
 
     def start(self, dead: list[DeadToken]) -> tuple[Simulator, APNSClient]:
         """Start the simulator, and make a client of it, both to be stopped with the test."""

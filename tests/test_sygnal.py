@@ -96,7 +96,7 @@ class _Body(Protocol):
 class SygnalCase(TestCase):
     """A simulator, and a Sygnal that reaches it through a proxy."""
 
-    timeout = 120
+    timeout = 300
 
     async def setUp(self) -> None:
         """Start them."""

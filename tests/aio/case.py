@@ -19,7 +19,7 @@ __all__ = ["ALIVE", "EXPECTED", "GONE", "TIMEOUT", "AioCase"]
 
 ALIVE, GONE = "aa" * 32, "ee" * 32
 #: How long anything may take, in seconds.
-TIMEOUT = 10.0
+TIMEOUT = 120.0
 #: What comes of each case of ``program.py``.
 EXPECTED: dict[str, list[Any]] = {
     "batch": [900, True, 100],

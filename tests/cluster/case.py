@@ -74,7 +74,7 @@ allow_without_tls = true
 class ClusterCase(TestCase):
     """Tests with three nodes."""
 
-    timeout = 600
+    timeout = 500
     names = ("n1", "n2", "n3")
     #: How long Apple's answer takes, in seconds.
     delay = 0.02

@@ -56,7 +56,7 @@ class UpgradeTests(SharingCase):
             str(self.directory / "n3/apns.toml"),
         ]
         return await deferToThread(
-            lambda: subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=60)
+            lambda: subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=120)
         )
 
     async def test_upgrade(self) -> None:

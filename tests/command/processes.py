@@ -23,7 +23,7 @@ __all__ += ["environment", "refused", "run_without", "txapns"]
 
 TXAPNS = (sys.executable, "-m", "txapns")
 #: The longest that a command may take, in seconds.
-TIMEOUT = 60
+TIMEOUT = 120
 
 ANN, BOB, DEAD, SHORT = "aa" * 32, "bb" * 32, "dd" * 32, "cc" * 20
 

@@ -47,7 +47,7 @@ class StreamsCase(SynchronousTestCase):
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
         )
         self.assertNotIn("Traceback", done.stderr)
         self.assertNotIn("Exception ignored", done.stderr)
@@ -155,12 +155,12 @@ class OutputTests(StreamsCase):
         """A daemon runs without any of the streams, and ends normally."""
         for closed in ("<&- >&- 2>&-", ">/dev/full 2>/dev/full"):
             process = started(self, ["bash", "-c", f"exec {TXAPNS} serve {closed}"], cwd=self.directory)
-            end = time.monotonic() + 60
+            end = time.monotonic() + 120
             while not self.listens(process.pid):
                 self.assertLess(time.monotonic(), end)
                 time.sleep(0.05)
             process.terminate()
-            self.assertEqual(process.wait(60), 0)
+            self.assertEqual(process.wait(120), 0)
 
     def listens(self, pid: int) -> bool:
         """Whether a process has a listening socket."""

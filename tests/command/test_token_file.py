@@ -22,7 +22,7 @@ __all__ = ["TokenFileTests", "TokenListTests"]
 class TokenFileTests(TestCase):
     """The file of tokens, read as far as it is needed."""
 
-    timeout = 30
+    timeout = 300
 
     def lines(self, content: bytes) -> TokenFile:
         """Open a file with this content."""
@@ -153,7 +153,7 @@ class TokenFileTests(TestCase):
 class TokenListTests(TestCase):
     """Tokens of the command line."""
 
-    timeout = 30
+    timeout = 300
 
     async def test_numbers(self) -> None:
         """They are numbered from 1."""

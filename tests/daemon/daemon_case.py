@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from twisted.internet import reactor
@@ -14,14 +16,53 @@ from twisted.trial.unittest import TestCase
 
 from tests.daemon.daemon_process import DaemonProcess, configuration, listen
 from txapns import Certificate
-from txapns.simulator import Authority, Simulator
+from txapns.simulator import Authority, ProviderAPIServer, Response, Simulator
+from txapns.simulator.requests import fields_of
+from txapns.wire.requests import Request
 
-__all__ = ["AUTHORITY", "CERTIFICATE", "DEAD", "DaemonCase", "submission"]
+__all__ = ["AUTHORITY", "CERTIFICATE", "DEAD", "DaemonCase", "Withheld", "submission"]
 
 AUTHORITY = Authority()
 #: The certificate of a caller that may send.
 CERTIFICATE = Certificate.from_pem(AUTHORITY.client_pem())
 DEAD = "dd" * 32
+
+
+class Withheld:
+    """
+    Answers of a simulator that come when the test says so.
+
+    :param simulator: nobody may have connected to it yet.
+    :param on: whether its answers are withheld.
+
+    :ivar on: the same; it can be set.
+    """
+
+    def __init__(self, simulator: Simulator, on: bool = True) -> None:
+        self.on = on
+        self._kept: list[Callable[[], None]] = []
+        simulator.http2_fault = self._keep
+
+    def _keep(self, server: ProviderAPIServer, request: Request, response: Response) -> Response | None:
+        if not self.on:
+            return response
+        self._kept.append(partial(self._answer, server, request, response))
+        return None
+
+    def _answer(self, server: ProviderAPIServer, request: Request, response: Response) -> None:
+        server.respond(request, fields_of(request), response)
+        server.write()
+
+    async def come(self, count: int) -> None:
+        """Wait for so many requests."""
+        while len(self._kept) < count:
+            await deferLater(reactor, 0.01)
+
+    def give(self) -> None:
+        """Give the answers, and from now on each at once."""
+        self.on = False
+        for answer in self._kept:
+            answer()
 
 
 class DaemonCase(TestCase):
@@ -72,7 +113,7 @@ class DaemonCase(TestCase):
     async def command(self, *arguments: str) -> tuple[int, str, str]:
         """Run a command; returns its status and output."""
         command = [sys.executable, "-m", "txapns", *arguments, "--config", str(self.config)]
-        done = await deferToThread(subprocess.run, command, capture_output=True, text=True, timeout=60)
+        done = await deferToThread(subprocess.run, command, capture_output=True, text=True, timeout=120)
         return done.returncode, done.stdout, done.stderr
 
     async def told(self, *arguments: str) -> str:

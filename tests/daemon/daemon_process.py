@@ -28,7 +28,7 @@ from txapns.simulator import Simulator
 __all__ = ["DaemonProcess", "configuration", "listen"]
 
 #: How long a start or a stop may take before the test gives up, in seconds.
-PATIENCE = 60
+PATIENCE = 120
 
 
 def listen(simulator: Simulator, protocol: Literal["http2", "channels"] = "http2") -> Any:
@@ -123,7 +123,7 @@ class DaemonProcess:
         self._addresses: dict[str, list[str]] = {}
         self._pool = HTTPConnectionPool(reactor, persistent=True)
         self._pool.retryAutomatically = False
-        self._agent = Agent(reactor, connectTimeout=5, pool=self._pool)
+        self._agent = Agent(reactor, connectTimeout=PATIENCE, pool=self._pool)
         self.log = config.with_name("daemon.log")
 
     async def start(self) -> dict[str, list[str]]:

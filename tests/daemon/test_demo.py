@@ -47,7 +47,7 @@ class DemonstrationTests(TestCase):
             env={**os.environ, "PATH": path},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
         )
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         first, end = json.JSONDecoder().raw_decode(done.stdout)
@@ -65,7 +65,7 @@ class DemonstrationTests(TestCase):
         assert process.stdout is not None
         first = await deferToThread(process.stdout.readline)
         process.terminate()
-        rest, complaints = await deferToThread(process.communicate, timeout=60)
+        rest, complaints = await deferToThread(process.communicate, timeout=120)
         self.assertEqual((process.returncode, complaints), (0, b""))
         self.assertRegex(first, rb"^The daemon listens at http://127.0.0.1:[0-9]+\. ")
         self.assertTrue(rest.endswith(b"see docs/daemon.rst.\n\n"), rest)
@@ -74,7 +74,7 @@ class DemonstrationTests(TestCase):
         """The status page is at the printed address."""
         demonstration = await self.start()
         [line] = [line for line in demonstration.text.splitlines() if "browser" in line]
-        done = await deferToThread(urlopen, line.rpartition(" ")[2], timeout=30)
+        done = await deferToThread(urlopen, line.rpartition(" ")[2], timeout=120)
         with done:
             self.assertIn(b"<html", await deferToThread(done.read, 100))
 

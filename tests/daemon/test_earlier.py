@@ -30,7 +30,7 @@ _WAITING = ["01a22a37-8709-7000-83f1-cc8030a6999f", "01a22a37-8709-7001-aba0-2cd
 class EarlierDatabaseTests(TestCase):
     """What the daemon finds there after an upgrade."""
 
-    timeout = 120
+    timeout = 300
 
     async def setUp(self) -> None:
         """Start the daemon with the database, and with a simulator in place of the one that there was."""

@@ -38,7 +38,7 @@ def token(number: int) -> str:
 class IdentityCase(TestCase):
     """A daemon, and a simulator in this process."""
 
-    timeout = 120
+    timeout = 300
 
     async def setUp(self) -> None:
         """Start them."""

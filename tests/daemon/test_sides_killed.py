@@ -32,7 +32,7 @@ def _token(number: int) -> bytes:
 class SidesKillTests(TestCase):
     """Two simulators, of which each knows a third of the tokens."""
 
-    timeout = 120
+    timeout = 300
 
     async def setUp(self) -> None:
         """Start the simulators in this process, and the daemon."""

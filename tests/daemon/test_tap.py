@@ -35,7 +35,7 @@ class TwistTests(DaemonCase):
         for _ in range(2):
             process.send_signal(signal.SIGTERM)
             await deferLater(reactor, 0.01)
-        self.assertEqual(await deferToThread(process.wait, 60), 0)
+        self.assertEqual(await deferToThread(process.wait, 120), 0)
         text = log.read_text()
         self.assertIn("the daemon has stopped", text)
         self.assertNotIn("Traceback", text)
@@ -46,6 +46,6 @@ class TwistTests(DaemonCase):
         arguments = ["apns", "--config", "none.toml"]
         for command in (["-m", "twisted", *arguments], ["-c", twistd, "--nodaemon", *arguments]):
             process = started(self, [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-            output, errors = await deferToThread(process.communicate, timeout=60)
+            output, errors = await deferToThread(process.communicate, timeout=120)
             self.assertEqual((process.returncode, output), (2, b""))
             self.assertEqual(errors, b"none.toml: No such file or directory\n")

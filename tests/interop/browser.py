@@ -30,7 +30,7 @@ _ARGUMENTS = [
     "--no-first-run",
     "--hide-scrollbars",
 ]
-_PATIENCE = 60.0
+_PATIENCE = 120.0
 
 _T = TypeVar("_T")
 
@@ -78,7 +78,7 @@ class Browser:
                 self._ask("DELETE", "")
         finally:
             self._driver.terminate()
-            self._driver.wait(10)
+            self._driver.wait(_PATIENCE)
             assert self._driver.stdout is not None
             self._driver.stdout.close()
             self._clean_up()

@@ -10,7 +10,7 @@ from pathlib import Path
 from aioapns import APNs, NotificationRequest, PushType
 from aioapns.connection import APNsProductionClientProtocol
 
-signal.alarm(60)
+signal.alarm(300)
 given = json.loads(sys.stdin.readline())
 
 

@@ -48,7 +48,7 @@ function send(agent, request, enough) {
   enough(() => answer({ refused }));
 }
 
-setTimeout(() => process.exit(1), 60000).unref();
+setTimeout(() => process.exit(1), 300000).unref();
 const input = readline.createInterface({ input: process.stdin });
 input.once("line", (line) => {
   const request = JSON.parse(line);

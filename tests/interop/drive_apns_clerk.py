@@ -8,7 +8,7 @@ from pathlib import Path
 
 from OpenSSL import SSL, crypto
 
-signal.alarm(60)
+signal.alarm(300)
 request = json.loads(sys.stdin.readline())
 library = importlib.import_module(request["library"])
 stdio = importlib.import_module(request["library"] + ".backends.stdio")

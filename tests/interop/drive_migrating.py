@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-signal.alarm(60)
+signal.alarm(300)
 given = json.loads(sys.stdin.readline())
 forgotten = []
 

@@ -35,7 +35,7 @@ async function send(given) {
   };
 }
 
-setTimeout(() => process.exit(1), 60000).unref();
+setTimeout(() => process.exit(1), 300000).unref();
 readline.createInterface({ input: process.stdin }).once("line", async (line) => {
   process.stdout.write(JSON.stringify(await send(JSON.parse(line))), () => process.exit(0));
 });

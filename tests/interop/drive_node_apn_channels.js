@@ -49,7 +49,7 @@ async function broadcast(given) {
   return said;
 }
 
-setTimeout(() => process.exit(1), 60000).unref();
+setTimeout(() => process.exit(1), 300000).unref();
 readline.createInterface({ input: process.stdin }).once("line", async (line) => {
   process.stdout.write(JSON.stringify(await broadcast(JSON.parse(line))), () => process.exit(0));
 });

@@ -6,7 +6,7 @@ import sys
 
 import pushjack
 
-signal.alarm(60)
+signal.alarm(300)
 request = json.loads(sys.stdin.readline())
 
 
@@ -18,7 +18,7 @@ class Client(pushjack.APNSClient):
     feedback_port = request["feedback"]
 
 
-client = Client(request["certificate"], default_error_timeout=3)
+client = Client(request["certificate"], default_error_timeout=10)
 if request["task"] == "feedback":
     answer = {"feedback": [[item.token, item.timestamp] for item in client.get_expired_tokens()]}
 else:

@@ -8,7 +8,7 @@ from datetime import timezone
 
 import apns
 
-signal.alarm(60)
+signal.alarm(300)
 request = json.loads(sys.stdin.readline())
 tokens = request.get("tokens", [])
 client = apns.APNs(cert_file=request["certificate"], enhanced=request.get("mode") in ("enhanced", "frame"))

@@ -36,7 +36,7 @@ class Daemon:
     def __init__(self, port: int = 0, *options: str) -> None:
         command = [sys.executable, "-m", "tests.daemon.serve_admin", f"--port={port}", "--seconds=130", *options]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PROJECT)
-        watch = threading.Timer(60.0, self._process.kill)
+        watch = threading.Timer(120.0, self._process.kill)
         watch.start()
         assert self._process.stdout is not None
         self.url = self._process.stdout.readline().strip()
@@ -59,7 +59,7 @@ class Daemon:
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
             pipe.close()  # it ends when its standard input does
-        self._process.wait(30)
+        self._process.wait(120)
 
 
 @pytest.mark.interop
@@ -181,6 +181,7 @@ class BrowserTests(TestCase):
             self.assertEqual(browser.text("#time"), time)
             browser.press(ENTER)
             browser.until(lambda: browser.text("#time") != time)
+            browser.until(lambda: "Not ready" not in browser.text("[role=status]"))
             browser.press(TAB)
             browser.press(ENTER)
             self.assertTrue(browser.run("return document.querySelector('details').open"))

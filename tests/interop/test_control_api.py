@@ -31,7 +31,7 @@ SENT = {
     "time_to_live": 3_600,
     "collapse_id": "dinner",
 }
-TIMEOUT = 90
+TIMEOUT = 120
 
 
 class ClientTests(SynchronousTestCase):

@@ -17,6 +17,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SkipTest, TestCase
 
+from tests.daemon.daemon_case import Withheld
 from tests.interop.programs import Program, command
 from tests.interop.test_http2_clients import DEAD, IDENTIFIERS, ClientTests
 from txapns import APNSClient, Certificate, Gateway, Notification
@@ -230,7 +231,7 @@ class BinaryFaceTests(TestCase):
     :cvar wishes: further options of its driver.
     """
 
-    timeout = 90
+    timeout = 300
     driver: ClassVar[str]
     old_python: ClassVar[bool] = True
     wishes: ClassVar[dict[str, str]] = {}
@@ -339,11 +340,12 @@ class ApnsClerkFaceTests(BinaryFaceTests):
 class StopTests(TestCase):
     """The daemon is stopped while our own client is sending through it."""
 
-    timeout = 60
+    timeout = 300
 
     async def test_relay(self) -> None:
         """Notifications in flight are answered before the connection closes."""
-        simulator = Simulator(reactor, delay=0.5)
+        simulator = Simulator(reactor)
+        withheld = Withheld(simulator, on=False)
         faces = f'[intake.apple]\nlisten = "tcp:port=0:interface={HOST}"\ntls.certificate = "server.pem"'
         daemon = await served(simulator, faces, Path(self.mktemp()), self.addCleanup)
         address = Gateway.http2(HOST, daemon.addresses["intake.apple"], trust_root=daemon.files["ca.pem"])
@@ -351,11 +353,13 @@ class StopTests(TestCase):
         self.addCleanup(client.close)
         tokens = [f"{number:064x}" for number in range(200)]
         await client.send(Notification(alert="First"), tokens[:1])  # with a provider token the first one goes alone
+        withheld.on = True
         sending = client.send(Notification(alert="Hello"), tokens)
-        while daemon.service.dispatcher.in_flight() < len(tokens):
-            await deferLater(reactor, 0.01)
+        await withheld.come(len(tokens))
+        stopping = daemon.service.stopService()
         self.assertFalse(sending.called)
-        await daemon.service.stopService()
+        withheld.give()
+        await stopping
         batch = await sending
         self.assertEqual((batch.accepted, len(simulator.inbox.received)), (200, 201))
 
@@ -371,13 +375,14 @@ class StopTests(TestCase):
         daemon = await served(simulator, faces, Path(self.mktemp()), self.addCleanup)
         ports = daemon.addresses
         address = Gateway.binary(HOST, ports["intake.binary"], trust_root=daemon.files["ca.pem"], settle_time=0.3)
-        client = APNSClient(reactor, Certificate.from_pem(daemon.files["client.pem"]), address, timeout=2.0)
+        client = APNSClient(reactor, Certificate.from_pem(daemon.files["client.pem"]), address)
         self.addCleanup(client.close)
         tokens = [f"{number:064x}" for number in range(5_000)]
-        sending = client.send(Notification(alert="Hello"), tokens, deadline=5.0)
+        sending = client.send(Notification(alert="Hello"), tokens)
         while not daemon.service.store.queue.waiting("chess").count:
             await deferLater(reactor, 0.001)
         await daemon.service.stopService()
+        await client.close()
         batch = await sending
         left = {each.token for each in [*batch.unsent.values(), *batch.uncertain.values()]}
         accepted = set(tokens) - left
@@ -393,7 +398,7 @@ class StopTests(TestCase):
 class PyapnsFaceTests(TestCase):
     """The standard library's client of XML-RPC, as pyapns' own client uses it."""
 
-    timeout = 60
+    timeout = 300
 
     async def test_all(self) -> None:
         """It provisions, sends, and gets each dead token once."""

@@ -76,7 +76,7 @@ class FlaskTests(FrameworkCase):
         """Two workers with four threads each tell what became of each notification."""
         [port] = reserve()
         command = [sys.executable, "-m", "gunicorn", "--workers", "2", "--threads", "4", "--bind", f"127.0.0.1:{port}"]
-        command.append("examples.flask_push:app")
+        command += ["--graceful-timeout", "3600", "examples.flask_push:app"]
         process = started(self, command, env=self.variables(), stderr=subprocess.PIPE, text=True)
         assert process.stderr is not None
         booted = 0
@@ -137,7 +137,7 @@ Device.objects.update(registered=datetime.datetime(2020, 1, 1, tzinfo=datetime.t
         command = [sys.executable, "-m", "celery", "-A", "tasks", "worker", "--concurrency", "2"]
         options: dict[str, Any] = {"cwd": place, "env": variables, "stderr": subprocess.PIPE, "text": True}
         worker = started(self, command, stdout=subprocess.DEVNULL, **options)
-        push = "import json; from tasks import push; print(json.dumps(push.delay('News').get(timeout=50)))"
+        push = "import json; from tasks import push; print(json.dumps(push.delay('News').get(timeout=110)))"
         first, second = (Batch.from_dict(json.loads(run("-c", push))) for _ in range(2))
         self.ends(worker, signal.SIGTERM)
         self.assertEqual((first.accepted, [token for token, _ in first.dead_tokens]), (500, [DEAD]))

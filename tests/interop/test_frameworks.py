@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -56,10 +55,8 @@ class FrameworkCase(HostCase):
 
     def ends(self, process: subprocess.Popen[Any], by: signal.Signals) -> str:
         """End a program; returns what it wrote to its standard error."""
-        began = time.monotonic()
         process.send_signal(by)
         _, said = process.communicate(timeout=TIMEOUT)
-        self.assertLess(time.monotonic() - began, 30)
         return str(said)
 
 
@@ -97,6 +94,7 @@ class GunicornTests(FrameworkCase):
         """Serve 16 requests, eight at a time."""
         [port] = reserve()
         command = [sys.executable, "-m", "gunicorn", "-w2", "-b", f"127.0.0.1:{port}", *options]
+        command += ["--graceful-timeout", "3600"]  # a worker that does not end by itself is not killed
         command += ["-c", "python:tests.interop.drive_gunicorn", "tests.interop.drive_gunicorn:application"]
         variables = self.variables(**more)
         process = started(self, command, env=variables, stderr=subprocess.PIPE, text=True)

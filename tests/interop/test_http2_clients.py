@@ -57,7 +57,7 @@ class ClientTests(TestCase):
     :cvar driver: the file of its driver.
     """
 
-    timeout = 90
+    timeout = 300
     driver: ClassVar[str]
 
     def setUp(self) -> None:

@@ -129,7 +129,7 @@ class InboxPageTests(TestCase):
         """Ask the control API."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"}, method=method)
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with urllib.request.urlopen(request, timeout=120) as response:
             return json.load(response)
 
     def latest(self) -> Mapping[str, Any]:

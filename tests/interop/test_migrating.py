@@ -33,7 +33,7 @@ LIBRARIES = {
 class BeforeTests(TestCase):
     """They do what the page says that they did."""
 
-    timeout = 90
+    timeout = 300
 
     def setUp(self) -> None:
         """Start the servers."""

@@ -36,7 +36,7 @@ REQUEST = re.compile(rb"recv \(stream_id=\d+\) :path: /3/device/([0-9a-f]+)\n")
 class NghttpdTests(TestCase):
     """Each device is a file, which is the answer to what comes for it."""
 
-    timeout = 60
+    timeout = 300
 
     def setUp(self) -> None:
         """There are files, but none for a device that is gone."""

@@ -154,7 +154,7 @@ class OldClientTests(TestCase):
     :cvar wishes: what its driver has to be told.
     """
 
-    timeout = 90
+    timeout = 300
     driver: ClassVar[str]
     old_python: ClassVar[bool] = False
     options: ClassVar[dict[str, bool]] = {}

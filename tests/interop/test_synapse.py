@@ -94,7 +94,7 @@ class Synapse:
         request = urllib.request.Request(f"http://{HOST}:{self._port}{path}", data, headers, method=method)
 
         def send() -> bytes:
-            with urllib.request.urlopen(request, timeout=60) as response:
+            with urllib.request.urlopen(request, timeout=120) as response:
                 return bytes(response.read())
 
         return json.loads(await deferToThread(send))
@@ -151,7 +151,7 @@ class User:
 class SynapseTests(TestCase):
     """Synapse 1.163."""
 
-    timeout = 120
+    timeout = 300
 
     async def setUp(self) -> None:
         """Start everything, if Synapse is installed."""

@@ -723,7 +723,7 @@ class EndpointTests(TunnelCase):
 class LoopbackCase(TestCase):
     """The simulator on loopback."""
 
-    timeout = 60
+    timeout = 300
 
     def setUp(self) -> None:
         """Start it."""

@@ -212,7 +212,7 @@ class Start:
 class LoopbackTests(TestCase):
     """The service on real ports."""
 
-    timeout = 30
+    timeout = 300
 
     def start(self, names: Sequence[str] = (), **options: bool) -> Start:
         """Start a service, to be stopped with the test."""

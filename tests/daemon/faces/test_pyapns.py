@@ -516,7 +516,7 @@ class OpenTests(PyapnsCase):
 class ServerProxyTests(TestCase):
     """The standard library's client, over a socket."""
 
-    timeout = 20
+    timeout = 300
 
     async def test_calls(self) -> None:
         """It does what pyapns' own client does with it."""

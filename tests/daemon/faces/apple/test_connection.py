@@ -358,7 +358,7 @@ class HTTP1Tests(TestCase):
         trusted = BrowserLikePolicyForHTTPS(
             trustRootFromCertificates([TrustedCertificate.loadPEM(self.authority.ca_pem)])
         )
-        agent = Agent(reactor, trusted, connectTimeout=10)
+        agent = Agent(reactor, trusted, connectTimeout=120)
         address = f"{scheme}://localhost:{port.getHost().port}/3/device/{ANN}".encode()
         try:
             body = FileBodyProducer(io.BytesIO(PAYLOAD * 1_000))

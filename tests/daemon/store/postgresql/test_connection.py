@@ -301,11 +301,11 @@ class SilenceTests(SynchronousTestCase):
 
         with ThreadPoolExecutor(1) as pool:
             asking = pool.submit(self.connection.transact, ask)
-            self.assertTrue(began.wait(60))
+            self.assertTrue(began.wait(120))
             self.assertFalse(self.connection.cut(self.clock.seconds()))
             self.clock.advance(10.0)
             self.assertTrue(self.connection.cut(self.clock.seconds()))
-            return asking.exception(60)
+            return asking.exception(120)
 
     def test_network(self) -> None:
         """When the network says nothing, the connection is cut, and a new one fails in time, until it is back."""

@@ -187,9 +187,14 @@ class DatabaseTests(SynchronousTestCase):
 
     def test_long_migration(self) -> None:
         """A migration may take longer than other transactions."""
-        database = self.open(patience=1.5)
-        self.result(database.prepare(Schema("sleepy", ("SELECT pg_sleep(1.5)",))))
-        self.failureResultOf(database.beat(lambda connection: connection.execute("SELECT pg_sleep(1.5)")), Unavailable)
+        database = self.open(patience=10.0)
+        asked = "SELECT current_setting('statement_timeout') AS timeout"
+        self.result(database.prepare(Schema("limits", (f"CREATE TABLE limits AS {asked}",))))
+        found = [
+            self.result(database.read(lambda connection: connection.execute(statement).fetchall()))  # noqa: B023
+            for statement in ("SELECT timeout FROM limits", asked)
+        ]
+        self.assertEqual(found, [[("0",)], [("8s",)]])
 
     def test_lost_at_commit(self) -> None:
         """What may not have been committed does not count as stored."""

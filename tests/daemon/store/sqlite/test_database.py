@@ -572,7 +572,7 @@ class SeparateProcessTests(SynchronousTestCase):
         """When the files cannot grow it refuses, and goes on when they can."""
         path = self.mktemp()
         child = self.start(path, LIMITED)
-        printed, _ = child.communicate(timeout=60)
+        printed, _ = child.communicate(timeout=120)
         lines = printed.splitlines()
         self.assertEqual(child.returncode, 0)
         self.assertTrue(
