@@ -5,14 +5,15 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
 from unittest import TestCase
 
-__all__ = ["ForClass", "interruptible", "started"]
+__all__ = ["ForClass", "interruptible", "serve", "started"]
 
 
 #: How long a process may take to end in good order, in seconds; on a busy machine that is long.
@@ -69,3 +70,21 @@ def started(case: TestCase | ForClass, command: Sequence[str | Path], **options:
 
     case.addCleanup(end)
     return process
+
+
+def serve(start: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """
+    Run the reactor with what a coroutine starts, until the process is to end: at once where that fails, which is shown.
+
+    Whoever waits for what the coroutine prints then reads the end of it, and does not wait for ever.
+    """
+    from twisted.internet import reactor
+    from twisted.internet.defer import Deferred
+    from twisted.python.failure import Failure
+
+    def failed(failure: Failure) -> None:
+        failure.printTraceback(sys.stderr)
+        reactor.stop()
+
+    reactor.callWhenRunning(lambda: Deferred.fromCoroutine(start()).addErrback(failed))
+    reactor.run()

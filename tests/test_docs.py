@@ -353,7 +353,9 @@ def serving_native(dead: str) -> Iterator[str]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=PROJECT) as process:
         assert process.stdout is not None
         try:
-            yield process.stdout.readline().strip().rpartition(":")[2]
+            port = process.stdout.readline().strip().rpartition(":")[2]
+            assert port, "it does not start"
+            yield port
         finally:
             process.terminate()
 

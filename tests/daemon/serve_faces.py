@@ -9,9 +9,8 @@ import tempfile
 from pathlib import Path
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
-from twisted.python import log
 
+from tests import processes
 from txapns.daemon.config.configuration import Configuration
 from txapns.daemon.keys import add_key
 from txapns.daemon.service import DaemonService
@@ -50,7 +49,11 @@ async def serve(directory: Path, faces: str) -> None:
         trust_root = "ca.pem"
         certificate = "key.pem"
     """
-    gateway = DaemonService(reactor, Configuration.from_text(text, directory), {}, lambda error: log.err(error))
+
+    def broken(error: Exception) -> None:
+        gateway.ready.errback(error)
+
+    gateway = DaemonService(reactor, Configuration.from_text(text, directory), {}, broken)
     gateway.startService()
     addresses = await gateway.ready
     key = await gateway.store.keys.write(
@@ -74,8 +77,7 @@ def main() -> None:
     """Serve the faces of the configuration at standard input, until the end."""
     with tempfile.TemporaryDirectory() as directory:
         faces = sys.stdin.read()
-        reactor.callWhenRunning(lambda: Deferred.fromCoroutine(serve(Path(directory), faces)).addErrback(log.err))
-        reactor.run()
+        processes.serve(lambda: serve(Path(directory), faces))
 
 
 if __name__ == "__main__":

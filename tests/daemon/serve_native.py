@@ -17,6 +17,7 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
+from tests import processes
 from tests.daemon.channels_world import UNKNOWN
 from tests.daemon.fakes import Keys, Waiting
 from txapns._network.clocks import wall_clock
@@ -117,8 +118,7 @@ def main() -> None:
     parser.add_argument("--directory", help="where to make the directory")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.directory) as directory:
-        reactor.callWhenRunning(lambda: Deferred.fromCoroutine(serve(Path(directory), options.dead)))
-        reactor.run()
+        processes.serve(lambda: serve(Path(directory), options.dead))
 
 
 if __name__ == "__main__":
