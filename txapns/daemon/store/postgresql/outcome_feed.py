@@ -21,13 +21,13 @@ from zope.interface import implementer
 
 from txapns.daemon.interfaces import IOutcomeFeed
 from txapns.daemon.store.outcome_feed import MOST_APPS, Recording, share
+from txapns.daemon.store.outcomes import outcome_of
 from txapns.daemon.store.polling import ChangePoller
 from txapns.daemon.store.postgresql.arrays import bigints, texts
 from txapns.daemon.store.postgresql.database import Database
 from txapns.daemon.store.postgresql.schema import Connection, Schema
 from txapns.daemon.store.queue_time import milliseconds
-from txapns.daemon.store.rows import channel_of
-from txapns.daemon.values import Environment, Outcome, RecordedOutcome, State
+from txapns.daemon.values import RecordedOutcome
 
 __all__ = ["OUTCOMES", "PostgreSQLOutcomeFeed", "record"]
 
@@ -302,21 +302,5 @@ def _entries(connection: Connection, statement: str, values: Mapping[str, object
     return [_entry(*row) for row in connection.execute(statement.encode(), values, prepare=False, binary=True)]
 
 
-def _entry(app: str, cursor: int, number: int, token: bytes, apns_id: str, state: int, *last: Any) -> RecordedOutcome:
-    status, reason, timestamp, attempts, accepted_at, settled_at, unique_id, environment, headers = last
-    outcome = Outcome(
-        number,
-        apns_id,
-        app,
-        State(state),
-        status,
-        reason,
-        None if timestamp is None else timestamp / 1000,
-        attempts,
-        accepted_at / 1000,
-        settled_at / 1000,
-        unique_id,
-        None if environment is None else Environment(environment),
-        channel_of(headers),
-    )
-    return RecordedOutcome(cursor, token, outcome)
+def _entry(app: str, cursor: int, number: int, token: bytes, apns_id: str, *columns: Any) -> RecordedOutcome:
+    return RecordedOutcome(cursor, token, outcome_of(number, apns_id, app, *columns))

@@ -10,7 +10,7 @@ from zope.interface import implementer
 
 from txapns._network.clocks import wall_clock
 from txapns.daemon.interfaces import IOutcomeLog
-from txapns.daemon.store.outcomes import latest_failures
+from txapns.daemon.store.outcomes import latest_failures, outcome_of
 from txapns.daemon.store.postgresql.arrays import bigints, texts
 from txapns.daemon.store.postgresql.database import Database
 from txapns.daemon.store.postgresql.flows import forget_flows
@@ -19,8 +19,7 @@ from txapns.daemon.store.postgresql.pruning import forget_messages, prune
 from txapns.daemon.store.postgresql.schema import Connection
 from txapns.daemon.store.postgresql.state import QueueState
 from txapns.daemon.store.queue import MOST_COUNTED, SCANNED, stopped
-from txapns.daemon.store.rows import channel_of
-from txapns.daemon.values import Entry, Environment, Outcome, State
+from txapns.daemon.values import Entry, Outcome, State
 
 __all__ = ["PostgreSQLOutcomeLog"]
 
@@ -300,21 +299,5 @@ def _entries(connection: Connection, statement: str, values: Mapping[str, object
 
 
 def _entry(row: tuple[Any, ...], lead: int) -> Entry:
-    number, token, due, apns_id, app, state, status, reason, timestamp, attempts, accepted_at, *last = row
-    settled_at, unique_id, environment, headers = last
-    outcome = Outcome(
-        number,
-        apns_id,
-        app,
-        State(state),
-        status,
-        reason,
-        None if timestamp is None else timestamp / 1000,
-        attempts,
-        accepted_at / 1000,
-        None if settled_at is None else settled_at / 1000,
-        unique_id,
-        None if environment is None else Environment(environment),
-        channel_of(headers),
-    )
-    return Entry(token, (due + lead) / 1000, outcome)
+    number, token, due, apns_id, app, *columns = row
+    return Entry(token, (due + lead) / 1000, outcome_of(number, apns_id, app, *columns))

@@ -14,12 +14,12 @@ from zope.interface import implementer
 from txapns.daemon.interfaces import IOutcomeFeed
 from txapns.daemon.store.acceptance import uuid_text
 from txapns.daemon.store.outcome_feed import MOST_APPS, Recording, share
+from txapns.daemon.store.outcomes import outcome_of
 from txapns.daemon.store.queue_time import milliseconds
-from txapns.daemon.store.rows import channel_of
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.schema import Schema, lenient
 from txapns.daemon.store.sqlite.tables import array
-from txapns.daemon.values import Environment, Outcome, RecordedOutcome, State
+from txapns.daemon.values import RecordedOutcome
 
 __all__ = ["OUTCOMES", "SQLiteOutcomeFeed", "record"]
 
@@ -276,21 +276,5 @@ def _entries(connection: sqlite3.Connection, statement: str, arguments: Sequence
     return entries
 
 
-def _entry(app: str, cursor: int, number: int, token: bytes, apns_id: str, state: int, *last: Any) -> RecordedOutcome:
-    status, reason, timestamp, attempts, accepted_at, settled_at, unique_id, environment, headers = last
-    outcome = Outcome(
-        number,
-        uuid_text(apns_id),
-        app,
-        State(state),
-        status,
-        reason,
-        None if timestamp is None else timestamp / 1000,
-        attempts,
-        accepted_at / 1000,
-        settled_at / 1000,
-        unique_id,
-        None if environment is None else Environment(environment),
-        channel_of(headers),
-    )
-    return RecordedOutcome(cursor, token, outcome)
+def _entry(app: str, cursor: int, number: int, token: bytes, apns_id: str, *columns: Any) -> RecordedOutcome:
+    return RecordedOutcome(cursor, token, outcome_of(number, uuid_text(apns_id), app, *columns))

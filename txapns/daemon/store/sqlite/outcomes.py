@@ -14,16 +14,15 @@ from zope.interface import implementer
 from txapns._network.clocks import wall_clock
 from txapns.daemon.interfaces import IOutcomeLog
 from txapns.daemon.store.acceptance import uuid_text
-from txapns.daemon.store.outcomes import latest_failures
+from txapns.daemon.store.outcomes import latest_failures, outcome_of
 from txapns.daemon.store.queue import MOST_COUNTED, SCANNED, stopped
 from txapns.daemon.store.queue_time import milliseconds
-from txapns.daemon.store.rows import channel_of
 from txapns.daemon.store.sqlite import feedback_log
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.flows import forget_flows, unused_flows
 from txapns.daemon.store.sqlite.schema import lenient
 from txapns.daemon.store.sqlite.tables import ID_BITS, QueueState, array
-from txapns.daemon.values import Entry, Environment, Outcome, State
+from txapns.daemon.values import Entry, Outcome, State
 
 __all__ = ["SQLiteOutcomeLog"]
 
@@ -353,21 +352,5 @@ def _entries(connection: sqlite3.Connection, statement: str, arguments: Sequence
 
 
 def _entry(row: tuple[Any, ...], lead: int = 0) -> Entry:
-    number, token, due, apns_id, app, state, status, reason, timestamp, attempts, accepted_at, *last = row
-    settled_at, unique_id, environment, headers = last
-    outcome = Outcome(
-        number,
-        uuid_text(apns_id),
-        app,
-        State(state),
-        status,
-        reason,
-        None if timestamp is None else timestamp / 1000,
-        attempts,
-        accepted_at / 1000,
-        None if settled_at is None else settled_at / 1000,
-        unique_id,
-        None if environment is None else Environment(environment),
-        channel_of(headers),
-    )
-    return Entry(token, (due + lead) / 1000, outcome)
+    number, token, due, apns_id, app, *columns = row
+    return Entry(token, (due + lead) / 1000, outcome_of(number, uuid_text(apns_id), app, *columns))
