@@ -36,6 +36,7 @@ from txapns.simulator import Simulator
 
 __all__ = ["HAProxyTests", "ManifestTests", "PrometheusTests", "UnitTests"]
 
+ALERTS = PROJECT / "contrib/alerts.yaml"
 HAPROXY = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
 BODY = {"wait": True, "notifications": [{"tokens": ["aa" * 32], "payload": {"aps": {"badge": 1}}}]}
 
@@ -180,7 +181,44 @@ class PrometheusTests(SynchronousTestCase):
 
     def test_alerts(self) -> None:
         """``contrib/alerts.yaml`` can be used."""
-        self.check("rules", str(PROJECT / "contrib/alerts.yaml"))
+        self.check("rules", str(ALERTS))
+
+    def test_partial(self) -> None:
+        """An app with two sides of which one is stopped is alerted after a while, but not one that is paused."""
+        name = "apns_daemon_side_stopped"
+        series = [
+            f'{name}{{app="{app}", environment="{side}", instance="push-1"}}'
+            for app in ("chess", "news")
+            for side in ("production", "sandbox")
+        ]
+        series += [
+            'apns_daemon_app_condition{app="chess", condition="partial", instance="push-1"}',
+            'apns_daemon_app_condition{app="news", condition="paused", instance="push-1"}',
+        ]
+        values = [f"{stopped}+0x20" for stopped in (0, 1, 0, 1, 1, 1)]
+        labels = {"severity": "warning", "app": "chess", "environment": "sandbox", "instance": "push-1"}
+        [description] = re.findall("description: (The other side works.*)", ALERTS.read_text())
+        summary = "Nothing gets through on the sandbox side of the app chess"
+        fired = {"exp_labels": labels, "exp_annotations": {"summary": summary, "description": description}}
+        cases = [("4m", []), ("6m", [fired])]
+        tests = {
+            "rule_files": [str(ALERTS)],
+            "evaluation_interval": "1m",
+            "tests": [
+                {
+                    "interval": "1m",
+                    "input_series": [{"series": n, "values": v} for n, v in zip(series, values, strict=True)],
+                    "alert_rule_test": [
+                        {"eval_time": time, "alertname": "PushSideStopped", "exp_alerts": found}
+                        for time, found in cases
+                    ],
+                }
+            ],
+        }
+        path = Path(self.mktemp())
+        path.write_text(json.dumps(tests))  # which is YAML, too
+        done = subprocess.run(["promtool", "test", "rules", str(path)], capture_output=True, text=True, check=False)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
     def test_metrics(self) -> None:
         """The metrics have names and texts after the conventions."""
