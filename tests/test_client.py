@@ -47,6 +47,15 @@ class CredentialTests(ClientCase):
         topics = [reception.headers["apns-topic"] for reception in self.simulator.inbox.received]
         self.assertEqual(topics, ["com.example.app", "com.example.app.voip"])
 
+    def test_not_in_outcomes(self) -> None:
+        """They have the notification that was given, so that another client adds a topic of its own."""
+        notification = Notification(alert="x")
+        self.simulator.http2_fault = lambda server, request, response: server.abort()
+        batch = self.simulator.result(self.client.send_many([("a", notification, "aa" * 32)]))
+        self.assertIs(batch.uncertain["a"].notification, notification)
+        batch = self.simulator.result(self.client.send(notification, ["zz"]))
+        self.assertIs(batch.unsent[0].notification, notification)
+
     def test_certificate_for_several_topics(self) -> None:
         """With such a certificate the topic must be named; the first is the default."""
         pem = AUTHORITY.client_pem(topics=["com.example.app", "com.example.app.voip"])

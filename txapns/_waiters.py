@@ -17,12 +17,15 @@ class Result(Deferred[T]):
     """A ``Deferred`` that, when it is awaited in a task of asyncio, says what to do instead."""
 
     def __await__(self) -> Generator[Deferred[T], None, T]:
-        try:
-            return (yield from super().__iter__())
-        except RuntimeError as error:
-            if not str(error).startswith("Task got bad yield"):
-                raise
-            raise RuntimeError("a task of asyncio cannot await a Deferred; use the APNSClient of txapns.aio") from None
+        while not self.called or self.paused:
+            try:
+                yield self
+            except RuntimeError as error:
+                if not str(error).startswith("Task got bad yield"):
+                    raise
+                said = "a task of asyncio cannot await a Deferred; use the APNSClient of txapns.aio"
+                raise RuntimeError(said) from None
+        return (yield from super().__iter__())
 
 
 class Waiters(Generic[T]):

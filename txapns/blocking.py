@@ -37,9 +37,9 @@ from txapns._reactors.resident import Resident
 from txapns._reactors.settings import checked
 from txapns._reactors.thread import Call, Ended, ReactorThread
 from txapns._session.batch import SendCancelled
-from txapns._session.tokens import Token, Tokens, Triple, changed, triples_of
+from txapns._session.tokens import Token, Tokens, Triple, triples_of
 from txapns.channels import LIVE_ACTIVITY, Channel, StoragePolicy
-from txapns.client import ClientStatus, default_topic, with_topic
+from txapns.client import ClientStatus
 from txapns.credentials import Credential
 from txapns.errors import ClientClosed, TokensFailed
 from txapns.feedback import DeadToken
@@ -169,7 +169,6 @@ class APNSClient:
     def _settle(self, arguments: dict[str, Any], place: _Place[Any], copy: Callable[[], APNSClient]) -> None:
         self.credential: Credential = arguments["credential"]
         self.gateway: Gateway = arguments["gateway"]
-        self._topic = default_topic(self.credential, arguments["topic"])
         self._place = place
         self._copy = copy
         self.channels = Channels(place.run)
@@ -202,7 +201,7 @@ class APNSClient:
         :raises TypeError: an argument has the wrong type.
         :raises ValueError: the deadline is not a non-negative number of seconds.
         """
-        return self._send(triples_of(with_topic(notification, self._topic), tokens), deadline)
+        return self._send(triples_of(notification, tokens), deadline)
 
     def send_many(self, triples: Iterable[Triple], *, deadline: float | None = None) -> Batch:
         """
@@ -213,7 +212,7 @@ class APNSClient:
         :returns: the batch.
         :raises: the same as :meth:`send`.
         """
-        return self._send(changed(partial(with_topic, topic=self._topic), triples), deadline)
+        return self._send(triples, deadline)
 
     def send_one(self, notification: Notification, token: Token) -> Accepted | Rejection:
         """

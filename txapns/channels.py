@@ -95,8 +95,8 @@ class ChannelRequest:
     fields: tuple[tuple[bytes, bytes], ...]
     body: bytes = attrs.field(default=b"", repr=lambda body: f"<{len(body)} bytes>")
 
-    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
-        """Return the header fields."""
+    def headers(self, topic: str | None = None) -> tuple[tuple[bytes, bytes], ...]:
+        """Return the header fields; a default topic is not among them."""
         return self.fields
 
 

@@ -20,7 +20,7 @@ from txapns._network.proxy import Proxy, read_proxy
 from txapns._session.batch import MeasuredSending, MeasuredSingleSending, Sending, SingleSending
 from txapns._session.channels import Channels
 from txapns._session.pool import Pool
-from txapns._session.tokens import Token, Tokens, Triple, changed, triples_of
+from txapns._session.tokens import Token, Tokens, Triple, checked, triples_of
 from txapns.channels import broadcast_request
 from txapns.credentials import Certificate, Credential, ProviderToken
 from txapns.delivery import Delivery
@@ -32,7 +32,7 @@ from txapns.notification import Notification
 from txapns.options import ClientOptions, Options
 from txapns.result import Accepted, Batch, Rejection
 
-__all__ = ["APNSClient", "ClientStatus", "Session", "default_bundle_id", "default_topic", "with_topic"]
+__all__ = ["APNSClient", "ClientStatus", "Session", "default_bundle_id", "default_topic"]
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -110,12 +110,11 @@ class APNSClient:
         self._home = Home("client", reactor)
         reactor = self._reactor = timers(reactor)
         self._topic = default_topic(credential, topic)
-        self._pool = Pool(reactor, self.gateway, credential, Options(**options), metrics)
+        self._pool = Pool(reactor, self.gateway, credential, Options(**options), metrics, self._topic)
         self._feedback = FeedbackReader(reactor, self.gateway, credential, self._pool.options.timeout)
         self._bundle_id = default_bundle_id(credential, self._topic)
         self.channels = Channels(self.gateway, self._bundle_id, self._make_management_pool, self.touch)
         self._closed: Deferred[None] | None = None
-        self._last: tuple[object, Notification] = (None, Notification(payload={}))
         self._used = reactor.seconds()
 
     def send(self, notification: Notification, tokens: Tokens, *, deadline: float | None = None) -> Deferred[Batch]:
@@ -135,7 +134,7 @@ class APNSClient:
         :raises ValueError: (through the ``Deferred``) the deadline is not a non-negative number of seconds.
         """
         try:
-            return self._send(triples_of(self._with_topic(notification), tokens), deadline)
+            return self._send(triples_of(notification, tokens), deadline)
         except TypeError as error:
             return fail(error)
 
@@ -162,7 +161,7 @@ class APNSClient:
         :raises ValueError: (through the ``Deferred``) the deadline is not a non-negative number of seconds.
         """
         try:
-            return self._send(changed(self._with_topic, triples), deadline, first, apns_id)
+            return self._send(triples, deadline, first, apns_id)
         except TypeError as error:
             return fail(error)
 
@@ -183,7 +182,7 @@ class APNSClient:
         if closed is not None:
             return fail(closed)
         try:
-            return self._single().start(self._with_topic(notification), token)
+            return self._single().start(notification, token)
         except (APNSError, TypeError) as error:
             return fail(error)
 
@@ -223,7 +222,7 @@ class APNSClient:
         try:
             if self.gateway.protocol != "http2":
                 raise InvalidGateway(f"{self.gateway} has no broadcasts; only the HTTP/2 provider API has")
-            request = broadcast_request(_checked(notification), channel_id, self._bundle_id)
+            request = broadcast_request(checked(notification), channel_id, self._bundle_id)
             sending = self._single()
             return sending.submit(Delivery(sending, channel_id, "", b"", request))
         except (APNSError, TypeError) as error:
@@ -345,12 +344,6 @@ class APNSClient:
         kind = Sending if self._pool.metrics is None else MeasuredSending
         return kind(self._reactor, self._pool, triples, self._send, deadline, apns_id).start(first)
 
-    def _with_topic(self, notification: Notification) -> Notification:
-        """Add the client's topic; for the same notification again, return the same, so that its requests share more."""
-        if notification is not self._last[0]:
-            self._last = notification, with_topic(notification, self._topic)
-        return self._last[1]
-
     def _single(self) -> SingleSending:
         kind = SingleSending if self._pool.metrics is None else MeasuredSingleSending
         return kind(self._pool)
@@ -395,22 +388,6 @@ def default_bundle_id(credential: Credential, topic: str | None) -> str | None:
     if topic is None and isinstance(credential, Certificate) and credential.topics:
         return credential.topics[0]
     return topic
-
-
-def with_topic(notification: Notification, topic: str | None) -> Notification:
-    """
-    Add a topic to a notification without one.
-
-    :raises TypeError: it is not a notification.
-    """
-    _checked(notification)
-    return notification if topic is None or notification.topic is not None else notification.with_topic(topic)
-
-
-def _checked(notification: Notification) -> Notification:
-    if not isinstance(notification, Notification):
-        raise TypeError(f"expected a Notification, not {type(notification).__name__}")
-    return notification
 
 
 class Session:

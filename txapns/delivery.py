@@ -37,8 +37,12 @@ class RequestTemplate(Protocol):
     def body(self) -> bytes:
         """The request's body; empty for none."""
 
-    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
-        """Return the header fields."""
+    def headers(self, topic: str | None = None) -> tuple[tuple[bytes, bytes], ...]:
+        """
+        Return the header fields.
+
+        :param topic: the topic of a notification that has none.
+        """
 
 
 class DeliveryListener(Interface):

@@ -200,7 +200,7 @@ class Notification:
         body = payloads.encode(payload)
         priority = checked_integer("priority", priority)
         if push_type is None:
-            push_type = push_type_of(payload if isinstance(payload, Mapping) else payloads.decode(body))
+            push_type = push_type_of(payload if isinstance(payload, payloads.MAPPING) else payloads.decode(body))
         # Without a priority APNs assumes 10, which is an error for these.
         if priority is None and push_type == _BACKGROUND:
             priority = Priority.CONSIDERATE.value
@@ -241,13 +241,15 @@ class Notification:
         copy.__attrs_init__(self.body, topic, self.push_type, self.priority, self.expiration, self.collapse_id, apns_id)
         return copy
 
-    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
+    def headers(self, topic: str | None = None) -> tuple[tuple[bytes, bytes], ...]:
         """
         Build the header fields of a provider API request.
 
+        :param topic: the topic, if the notification has none.
         :returns: names and values of the fields that are set, always in the same order.
         """
-        fields = _fields(self.topic, self.push_type, self.priority, self.expiration, self.collapse_id)
+        topic = topic if self.topic is None else self.topic
+        fields = _fields(topic, self.push_type, self.priority, self.expiration, self.collapse_id)
         return fields if self.apns_id is None else (*fields, (b"apns-id", self.apns_id.encode()))
 
     def to_dict(self) -> dict[str, str | int]:
@@ -560,7 +562,7 @@ def with_body(notification: Notification, body: bytes) -> Notification:
 def push_type_of(document: Mapping[str, object]) -> str | None:
     """Derive the push type from the payload, since a watch may drop a notification without one."""
     aps = document.get("aps")
-    if not isinstance(aps, Mapping):
+    if not isinstance(aps, payloads.MAPPING):
         return None
     if "alert" in aps or "badge" in aps or "sound" in aps:
         return _ALERT

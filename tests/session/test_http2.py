@@ -35,7 +35,7 @@ class Question:
     path: bytes = b"/1/x"
     body: bytes = b""
 
-    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
+    def headers(self, topic: str | None = None) -> tuple[tuple[bytes, bytes], ...]:
         """Give the header fields."""
         return ((b"apns-channel-id", b"abc="),)
 

@@ -13,9 +13,8 @@ time on counting.
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Hashable, Iterable, Iterator, Sequence
-from functools import partial
 from itertools import chain
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -23,7 +22,7 @@ from zope.interface import implementer
 
 from txapns._fields import checked_text
 from txapns._session.pool import Pool
-from txapns._session.tokens import Pending, ReadAhead, Source, Token, Triple, device_of, settled
+from txapns._session.tokens import Pending, ReadAhead, Source, Token, Triple, checked, device_of, settled
 from txapns._waiters import Result, Waiters
 from txapns.delivery import Delivery, DeliveryListener
 from txapns.errors import APNSError, DeadlinePassed, InvalidToken, LocalError, OutcomeUnknown, TokensFailed
@@ -63,12 +62,8 @@ class SendCancelled(CancelledError):
 class _Listener:
     """Sends through a pool, and receives the outcomes."""
 
-    __slots__ = ("_done", "_pool", "ended")
-
-    def __init__(self, pool: Pool) -> None:
-        self.ended: APNSError | None = None
-        self._pool = pool
-        self._done = False
+    _pool: Pool
+    ended: APNSError | None = None
 
     def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]], body: bytes = b"") -> None:
         """APNs accepted it."""
@@ -104,7 +99,7 @@ class Sending(_Listener):
         deadline: float | None = None,
         apns_id: Callable[[Any], str] | None = None,
     ) -> None:
-        super().__init__(pool)
+        self._pool = pool
         self._clock = clock
         self._apns_id = apns_id
         self._resend = resend
@@ -114,7 +109,7 @@ class Sending(_Listener):
         if isinstance(triples, Source):
             self._source = triples
         self._triples: Iterator[Triple] = iter(triples)
-        self.exhausted = False
+        self.exhausted = self._done = False
         self._outstanding = 0
         self._accepted = 0
         self._others: list[Rejection | Unsent | Uncertain] = []
@@ -167,36 +162,41 @@ class Sending(_Listener):
         :returns: a delivery for each token that can be sent; the others are unsent.
         """
         taken: list[Delivery] = []
-        triples = self._triples
         try:
-            while size > 0 and count > 0:
-                count -= 1
-                identifier, notification, token = next(triples)
-                if self._done:
-                    break  # the iterable itself cancelled the batch
-                hash(identifier)  # outcomes are reported under it
-                if not isinstance(token, (str, bytes)):
-                    token = settled(token)
-                try:
-                    device = device_of(token)
-                except InvalidToken as error:
-                    self._others.append(Unsent(identifier, token, error, notification))
-                    continue
-                size -= len(notification.body)
-                delivery = Delivery(self, identifier, token, device, notification)
-                if self._apns_id is not None:
-                    delivery.apns_id = checked_text("apns_id", self._apns_id(identifier))
-                taken.append(delivery)
+            self._pull(taken, count, size)
         except Pending:
             pass
-        except StopIteration:
-            self.exhausted = True
         except Exception as error:  # raised by the caller's iterable, so reported to the caller
             self._token_error = error
             self.exhausted = True
         self._outstanding += len(taken)
         self._check_done()
         return taken
+
+    def _pull(self, taken: list[Delivery], count: int, size: int) -> None:
+        last: Notification | None = None
+        for identifier, notification, token in self._triples:
+            if self._done:
+                return  # the iterable itself cancelled the batch
+            if notification is not last:
+                last = checked(notification)
+            hash(identifier)  # outcomes are reported under it
+            if not isinstance(token, (str, bytes)):
+                token = settled(token)
+            try:
+                device = device_of(token)
+            except InvalidToken as error:
+                self._others.append(Unsent(identifier, token, error, notification))
+            else:
+                size -= len(notification.body)
+                delivery = Delivery(self, identifier, token, device, notification)
+                if self._apns_id is not None:
+                    delivery.apns_id = checked_text("apns_id", self._apns_id(identifier))
+                taken.append(delivery)
+            count -= 1
+            if count <= 0 or size <= 0:
+                return
+        self.exhausted = True
 
     def give_up(self, error: APNSError) -> Deferred[None]:
         """
@@ -342,24 +342,30 @@ def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode("utf-8", "replace")
 
 
-class Single(_Listener, Generic[T]):
-    """One request on its own."""
+class Single(_Listener, Result[T]):
+    """
+    One request on its own: a ``Deferred`` that receives its own outcome, since each object more in flight is one more
+    for Python's garbage collector to look through.
+    """
 
-    __slots__ = ("_result",)
+    _delivery: Delivery | None = None
+
+    def __init__(self, pool: Pool) -> None:
+        super().__init__(_withdraw)
+        self._pool = pool
 
     def submit(self, delivery: Delivery) -> Deferred[T]:
         """
         Start sending.
 
         :param delivery: what to send, whose outcome this object receives.
-        :returns: a ``Deferred`` of the outcome.
+        :returns: this object, as a ``Deferred`` of the outcome.
         :raises QueueFull: too many are waiting.
         """
-        # Only the canceller, which a Deferred forgets when it fires, knows the delivery: a cycle would be left to
-        # Python's garbage collector, with each notification.
-        self._result: Deferred[T] = Result(partial(self._cancel, delivery))
         self._pool.submit(delivery)
-        return self._result
+        if not self.called:
+            self._delivery = delivery  # until it is settled: a cycle would be left to the garbage collector
+        return self
 
     def unsent(self, delivery: Delivery, error: Exception) -> None:
         """APNs did not process it."""
@@ -372,27 +378,32 @@ class Single(_Listener, Generic[T]):
         self.fail(unknown)
 
     def settle(self, outcome: T) -> None:
-        """Fire the ``Deferred`` with an outcome."""
-        if not self._done:
-            self._done = True
-            self._result.callback(outcome)
+        """Fire with an outcome."""
+        self._delivery = None
+        if not self.called:
+            self.callback(outcome)
 
     def fail(self, error: Exception) -> None:
-        """Fail the ``Deferred``."""
-        if not self._done:
-            self._done = True
-            self._result.errback(error)
+        """Fail."""
+        self._delivery = None
+        if not self.called:
+            self.errback(error)
 
-    def _cancel(self, delivery: Delivery, result: Deferred[T]) -> None:
-        self._done = True
+    def withdraw(self) -> None:
+        """Do not send it, if it has not been sent yet."""
+        delivery, self._delivery = self._delivery, None
         self.ended = LocalError("the notification was cancelled")
-        self._pool.take_back(delivery)
+        if delivery is not None:
+            self._pool.take_back(delivery)
+
+
+def _withdraw(cancelled: Deferred[Any]) -> None:
+    assert isinstance(cancelled, Single)
+    cancelled.withdraw()
 
 
 class SingleSending(Single["Accepted | Rejection"]):
     """One notification to a device or to a channel."""
-
-    __slots__ = ()
 
     def start(self, notification: Notification, token: Token) -> Deferred[Accepted | Rejection]:
         """
@@ -401,7 +412,9 @@ class SingleSending(Single["Accepted | Rejection"]):
         :returns: a ``Deferred`` of the outcome.
         :raises InvalidToken: the token cannot be sent.
         :raises QueueFull: too many are waiting.
+        :raises TypeError: an argument has the wrong type.
         """
+        checked(notification)
         return self.submit(Delivery(self, 0, settled(token), device_of(token), notification))
 
     def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]], body: bytes = b"") -> None:
@@ -417,8 +430,6 @@ class SingleSending(Single["Accepted | Rejection"]):
 
 class _Measured(_Listener):
     """Counts the outcomes, except for rejections, which the pool counts: it decides which of them are final."""
-
-    __slots__ = ()
 
     def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]], body: bytes = b"") -> None:
         """APNs accepted it."""
@@ -448,5 +459,3 @@ class MeasuredSending(_Measured, Sending):
 
 class MeasuredSingleSending(_Measured, SingleSending):
     """One notification, counted."""
-
-    __slots__ = ()

@@ -138,6 +138,7 @@ class Connection:
 
     :param backoff: the delays between attempts, which several connections may share.
     :param lasting: whether it stays open when idle.
+    :param topic: the topic of notifications without one.
 
     :ivar rested: whether its last attempt failed and the delay after that is over.
     """
@@ -152,6 +153,7 @@ class Connection:
         options: Options,
         backoff: Backoff,
         lasting: bool,
+        topic: str | None = None,
     ) -> None:
         self.gateway = gateway
         self.rested = False
@@ -170,7 +172,14 @@ class Connection:
         self._leaving: set[IGatewayProtocol] = set()
         self._gone: Waiters[None] = Waiters()
         self._factory = APNSClientFactory(
-            gateway, credential, self, reactor, options.timeout, backoff, ping_interval=options.ping_interval
+            gateway,
+            credential,
+            self,
+            reactor,
+            options.timeout,
+            backoff,
+            ping_interval=options.ping_interval,
+            topic=topic,
         )
 
     @property

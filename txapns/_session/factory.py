@@ -35,6 +35,7 @@ class APNSClientFactory(ReconnectingClientFactory):
     :param timeout: how long an answer may take, in seconds.
     :param backoff: the delays, which several factories may share.
     :param ping_interval: after this many seconds of silence from an HTTP/2 server, a PING is sent; ``None`` for never.
+    :param topic: the topic of notifications without one.
     """
 
     noisy = False
@@ -52,12 +53,14 @@ class APNSClientFactory(ReconnectingClientFactory):
         backoff: Backoff | None = None,
         *,
         ping_interval: float | None = 60.0,
+        topic: str | None = None,
     ) -> None:
         self._gateway = gateway
         self._credential = credential
         self._events = events
         self._timeout = timeout
         self._ping_interval = ping_interval
+        self._topic = topic
         self._backoff = backoff or Backoff()
         self._allowance = Allowance()
         self._lifespan = Lifespan()
@@ -87,6 +90,7 @@ class APNSClientFactory(ReconnectingClientFactory):
                 self._timeout,
                 ping_interval=self._ping_interval,
                 lifespan=self._lifespan,
+                topic=self._topic,
             )
         protocol.factory = self
         return protocol

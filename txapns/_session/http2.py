@@ -19,7 +19,6 @@ from binascii import hexlify
 from collections import deque
 from datetime import datetime, timezone
 from functools import partial
-from typing import TypeAlias
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
@@ -46,9 +45,6 @@ from txapns.result import Rejection
 from txapns.wire.requests import Answer, GoAway, Headers, RequestSender, Round
 
 __all__ = ["ProviderAPIProtocol"]
-
-#: A notification, and what all of its requests share: head, path, fields and body, as the wire takes them.
-_Shared: TypeAlias = "tuple[RequestTemplate | None, Headers, bytes, Headers, bytes]"
 
 #: A connection switches to a newer provider token only after this many seconds with its current one.
 #: Source: "Establishing a token-based connection to APNs" (no more than once every 20 minutes).
@@ -80,6 +76,7 @@ class ProviderAPIProtocol(GatewayProtocol):
     :param ping_interval: after this many seconds of silence from the server, a PING is sent; ``None`` for never. Apple
         suggests an hour; address translators forget connections much sooner.
     :param lifespan: after how many requests the server ends a connection; successive connections share it.
+    :param topic: the topic of notifications without one.
     """
 
     application_protocol = b"h2"
@@ -94,8 +91,10 @@ class ProviderAPIProtocol(GatewayProtocol):
         *,
         ping_interval: float | None = 60.0,
         lifespan: Lifespan | None = None,
+        topic: str | None = None,
     ) -> None:
         super().__init__(events, clock, timeout, credential)
+        self._topic = topic
         self._lifespan = lifespan or Lifespan()
         self._ping_interval = ping_interval
         self._ping_timeout = min(PING_TIMEOUT, timeout / 2)  # notifications wait for it, and not longer than timeout
@@ -107,7 +106,8 @@ class ProviderAPIProtocol(GatewayProtocol):
         self._requests: RequestSender[Delivery] = RequestSender(name, most=self._most, single=single)
         self._authorization: Headers = ()
         self._authorized_at = 0.0
-        self._shared: _Shared = (None, (), b"", (), b"")
+        self._given: Headers = ()
+        self._fields: Headers = ()
         self._in_round = False
         self._quiet = 0
         self._heard = 0.0
@@ -142,10 +142,12 @@ class ProviderAPIProtocol(GatewayProtocol):
         """Send a request for each."""
         self._authorize()
         send = self._requests.send
-        template, head, path, fields, body = self._shared
+        template: RequestTemplate | None = None
         for delivery in deliveries:
             if delivery.notification is not template:
-                template, head, path, fields, body = self._shared = self._share(delivery.notification)
+                template = delivery.notification
+                head, path, body = self._requests.head(template.method), template.path, template.body
+                fields = self._share(template.headers(self._topic))
             own = delivery.apns_id
             every = fields if own is None else (*fields, (b"apns-id", own.encode()))
             send(delivery, head, path + hexlify(delivery.device), every, body)
@@ -158,10 +160,11 @@ class ProviderAPIProtocol(GatewayProtocol):
             if not self._requests.open:
                 self.drain(None)
 
-    def _share(self, template: RequestTemplate) -> _Shared:
-        """Make what all the requests of a notification share."""
-        fields = (*self._authorization, *template.headers())
-        return template, self._requests.head(template.method), template.path, fields, template.body
+    def _share(self, given: Headers) -> Headers:
+        """Add the provider token, once for all notifications in a row that share their header fields."""
+        if given is not self._given:
+            self._given, self._fields = given, (*self._authorization, *given)
+        return self._fields
 
     def received(self, data: bytes) -> None:
         """Process what the server sends, in slices, so that the next requests leave before all of it is processed."""
@@ -273,7 +276,7 @@ class ProviderAPIProtocol(GatewayProtocol):
             authorization = ((b"authorization", signed.value),)
             if authorization != self._authorization:
                 self._authorization, self._authorized_at = authorization, now
-                self._shared = (None, (), b"", (), b"")
+                self._given, self._fields = (), authorization
 
     def resumed(self) -> None:
         """Write first what could not be written meanwhile."""

@@ -56,6 +56,7 @@ class Pool:
     What waits to be sent to one gateway with one credential, and the connections that take it.
 
     :param metrics: counts what is sent, or ``None``.
+    :param topic: the topic of notifications without one.
     :raises CredentialError: the gateway's protocol cannot use this credential.
 
     :ivar metrics: the same, but exceptions from it are only logged.
@@ -70,6 +71,7 @@ class Pool:
         credential: Credential,
         options: Options,
         metrics: IMetrics | None = None,
+        topic: str | None = None,
     ) -> None:
         self.last_error: APNSError | None = None
         self.options = options
@@ -79,7 +81,7 @@ class Pool:
         self._gateway = gateway
         self._backlog = Backlog(reactor, options.retries, self.feed, self._reject)
         endpoint, backoff = gateway.endpoint(reactor, credential, options.timeout), Backoff()
-        self._connect = partial(Connection, reactor, gateway, endpoint, credential, self, options, backoff)
+        self._connect = partial(Connection, reactor, gateway, endpoint, credential, self, options, backoff, topic=topic)
         # How many connections stay open without work. If idle ones are never closed, that goes for the first as well.
         self._lasting = options.min_connections or int(options.idle_timeout is None)
         self._connections: list[Connection] = []

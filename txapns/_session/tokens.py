@@ -28,7 +28,7 @@ __all__ = [
     "Token",
     "Tokens",
     "Triple",
-    "changed",
+    "checked",
     "device_of",
     "settled",
     "triples_of",
@@ -91,6 +91,13 @@ def device_of(token: object) -> bytes:
     return device
 
 
+def checked(notification: Notification) -> Notification:
+    """Check that something is a notification, and return it."""
+    if not isinstance(notification, Notification):
+        raise TypeError(f"expected a Notification, not {type(notification).__name__}")
+    return notification
+
+
 def settled(token: Token) -> str | bytes:
     """Copy a token that the caller could change afterwards, since the outcomes contain it."""
     return bytes(token) if isinstance(token, (bytearray, memoryview)) else token
@@ -121,8 +128,9 @@ def triples_of(notification: Notification, tokens: Tokens) -> Iterable[Triple] |
     Pair one notification with many tokens.
 
     :returns: triples, as an async iterable if the tokens are one.
-    :raises TypeError: a single token was given.
+    :raises TypeError: a single token was given, or something else than a notification.
     """
+    checked(notification)
     if isinstance(tokens, (str, *_BYTES)):
         raise TypeError("send() takes an iterable of tokens; send_one() takes a single one")
     if isinstance(tokens, AsyncIterable):
@@ -146,32 +154,6 @@ async def _triples_of_async(notification: Notification, entries: AsyncIterable[E
             identifier, token = _pair(entry, position)
             yield identifier, notification, token
             position += 1
-
-
-def changed(
-    change: Callable[[Notification], Notification], triples: Iterable[Triple] | AsyncIterable[Triple]
-) -> Iterable[Triple] | AsyncIterable[Triple]:
-    """
-    Change the notification in each triple.
-
-    :param change: returns the notification to send instead.
-    :param triples: identifier, notification and token of each.
-    :returns: triples, as an async iterable if the others are one. A :class:`Source` is returned as it is: whoever fills
-        it has changed what it has.
-    """
-    if isinstance(triples, Source):
-        return triples
-    if isinstance(triples, AsyncIterable):
-        return _changed_async(change, triples)
-    return ((identifier, change(notification), token) for identifier, notification, token in triples)
-
-
-async def _changed_async(
-    change: Callable[[Notification], Notification], triples: AsyncIterable[Triple]
-) -> AsyncIterator[Triple]:
-    async with _reading(triples) as reading:
-        async for identifier, notification, token in reading:
-            yield identifier, change(notification), token
 
 
 class Source(ABC, Generic[T]):
