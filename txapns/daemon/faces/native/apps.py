@@ -42,7 +42,7 @@ from txapns.daemon.intake import MAX_HEADER
 from txapns.daemon.secrets.submitted import SubmittedCredential, master_key_failed, read_submitted
 from txapns.daemon.slices import APPS, in_slices
 from txapns.daemon.store.apps import AppSettings, SandboxSettings
-from txapns.daemon.values import Caller, Environment, Side
+from txapns.daemon.values import Caller, Environment
 from txapns.errors import CredentialError, InvalidGateway
 from txapns.gateway import Gateway
 
@@ -176,9 +176,8 @@ class AppOperations:
         problems, found = apps.problems(), []
         async for names in in_slices(apps.clock, sorted({*apps.names(), *problems}), APPS):
             some = (_known(apps, name, problems.get(name, UNSET)) for name in names)
-            found += [
-                known for known in some if known.gateway or known.problem
-            ]  # what was removed meanwhile has neither
+            # What was removed meanwhile has neither.
+            found += [known for known in some if known.gateway or known.problem]
         return Answer(200, encode(_Apps(found)))
 
     def put(self, request: Request, caller: Caller, app: str) -> Deferred[Answer]:
@@ -311,30 +310,28 @@ def _known(apps: Apps, name: str, problem: str | UnsetType) -> _Known:
         app = apps.get(name)
     except RequestRefused:
         return _Known(name, apps.source(name), problem=problem)
-    expires = app.credential.expires if isinstance(app.credential, Certificate) else None
+    sandbox, pause = app.sandbox, app.pause
     return _Known(
         name,
         app.source,
-        str(app.gateway),
-        app.topic or UNSET,
-        "key" if expires is None else "certificate",
-        UNSET if expires is None else expires.timestamp(),
-        app.credential.fingerprint,
-        problem,
-        UNSET if app.pause is None else app.pause.since,
-        UNSET if app.pause is None else app.pause.caller,
-        app.outcomes or UNSET,
-        UNSET if app.sandbox is None else "auto",
-        UNSET if app.sandbox is None else _known_sandbox(app.sandbox),
+        gateway=str(app.gateway),
+        topic=app.topic or UNSET,
+        problem=problem,
+        paused_since=UNSET if pause is None else pause.since,
+        paused_by=UNSET if pause is None else pause.caller,
+        outcomes=app.outcomes or UNSET,
+        environment=UNSET if sandbox is None else "auto",
+        sandbox=UNSET if sandbox is None else _KnownSandbox(str(sandbox.gateway), **_shown(sandbox.credential)),
+        **_shown(app.credential),
     )
 
 
-def _known_sandbox(side: Side) -> _KnownSandbox:
-    credential = side.credential
+def _shown(credential: Credential) -> dict[str, Any]:
+    """Tell what is shown of a credential."""
     if isinstance(credential, Certificate):
         expires = credential.expires.timestamp()
-        return _KnownSandbox(str(side.gateway), "certificate", credential.fingerprint, expires)
-    return _KnownSandbox(str(side.gateway), "key", credential.fingerprint)
+        return {"credential": "certificate", "fingerprint": credential.fingerprint, "expires": expires}
+    return {"credential": "key", "fingerprint": credential.fingerprint}
 
 
 _CHANGE_ERRORS = (400, 401, 403, 404, 409, 413, 415, 503)
