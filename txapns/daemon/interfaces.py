@@ -113,7 +113,7 @@ class IQueue(Interface):
         :param rate: how many of the app's notifications may be leased a second, whoever leases them; see
             :mod:`txapns.daemon.store.pace`.
         :returns: notifications that nobody else has leased; none if none are due. If more are due, it says so, even if
-            these are fewer than ``count``.
+            these are fewer than ``count``; and if there is no room for more within ``most``.
         """
 
     def settle(settlements: Sequence[Settlement]) -> Deferred[None]:

@@ -366,11 +366,13 @@ class Lease(list[Leased]):
     Notifications that were leased together, all of one lane.
 
     :ivar more: whether more are due.
+    :ivar full: whether, of as many as may be leased at a time, too few are left for another lease.
     """
 
-    def __init__(self, leased: Iterable[Leased] = (), more: bool = False) -> None:
+    def __init__(self, leased: Iterable[Leased] = (), more: bool = False, full: bool = False) -> None:
         super().__init__(leased)
         self.more = more
+        self.full = full
 
 
 class State(enum.IntEnum):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import attrs
 import pytest
@@ -281,6 +282,41 @@ class ClusterTests(SynchronousTestCase):
     def states(self, ids: list[str]) -> set[State]:
         """The states of notifications."""
         return {self.world.outcome(each).state for each in ids}
+
+    def test_full(self) -> None:
+        """
+        Where others leave no room, whatever is accepted is looked for when something of this node's is settled, or a
+        moment has passed; with nothing under way at once.
+        """
+        self.world.add_app("chess", limits=Limits(in_flight=10))
+        self.accept_elsewhere(8)
+        others = self.world.result(self.world.queue.lease("chess", 8, START + 600))
+        looks = self.count_leases()
+        self.world.simulator.delay = 1.0
+        for _ in range(5):
+            self.world.accept()
+            self.world.advance(0.01)
+        self.assertEqual((looks[0], self.depth()), (2, (13, 10)))
+        self.world.advance(0.3)
+        self.world.accept()
+        self.world.advance(0.01)
+        self.assertEqual((looks[0], self.depth()), (3, (14, 10)))
+        self.world.advance(0.75)
+        self.assertEqual((self.world.state().accepted, self.depth()), (2, (12, 10)))
+        self.world.result(self.world.queue.release([each.number for each in others]))
+        self.world.drain()
+        self.assertEqual(self.depth(), (0, 0))
+
+    def count_leases(self) -> list[int]:
+        """Count from now on how often something is looked for."""
+        looks, lease = [0], self.world.queue.lease
+
+        def counted(*arguments: Any) -> Deferred[Lease]:
+            looks[0] += 1
+            return lease(*arguments)
+
+        self.patch(self.world.queue, "lease", counted)
+        return looks
 
     def test_lease_at_the_end(self) -> None:
         """What is leased at the very moment when the life ends is not sent, even if the next life has begun."""

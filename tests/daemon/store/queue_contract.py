@@ -164,13 +164,14 @@ class QueueContract(StoreContract):
         self.case.assertEqual(self.lease(), [])
 
     def test_leased_at_most(self) -> None:
-        """No more are leased than may be leased at a time; each app is counted for itself."""
+        """No more are leased than may be leased at a time, and who leases learns of it; each app is counted alone."""
         self.accept(10)
         self.accept(3, "news")
         self.lease(3, "news")
         until = self.now + 60
         found = [self.do("lease", "chess", 4, until, 6) for _ in range(3)]
         self.case.assertEqual([len(each) for each in found], [4, 2, 0])
+        self.case.assertEqual([each.full for each in found], [False, True, True])
         self.do("release", [each.number for each in found[0][:3]])
         self.case.assertEqual(len(self.do("lease", "chess", 10, until, 6)), 3)
         self.case.assertEqual(len(self.do("lease", "chess", 10, until, 5)), 0)

@@ -109,6 +109,7 @@ class AppSender:
         self._life = 0  # in which of its node's lives it is
         self._more = False  # something may be due now
         self._urgent = False  # something urgent may be due now
+        self._full_until = 0.0  # until when the nodes together leave no room, as far as known
         self._unsure = True  # something may become due before the alarm rings
         self._alarm = Alarm(context.reactor, self.expect)
         report = partial(context.cluster.report, name)
@@ -289,16 +290,18 @@ class AppSender:
         """
         Find out how many notifications to lease.
 
-        Chunks that fill whatever room there is get smaller and smaller. So none is leased before there is room for a
-        chunk of some size, and then it is divided into equal ones. An app that has little waiting always finds that.
+        Chunks that fill whatever room there is get smaller and smaller. So all are of one size, of which some fill the
+        limit, and none is leased before there is room for it, or for a quarter of the limit. An app that has little
+        waiting always finds that. What other nodes leave is known from the last lease, until something of this node's
+        is settled.
         """
         limit = self._limit(None)
         if self._breaker.limited:
             return 0 if self._chunks else min(HALF_OPEN, limit)
         free, least = limit - self._under_way, max(1, limit // 4)
-        if free < min(CHUNK, least):
+        if free < min(CHUNK, least) or (self._chunks and self._clock.seconds() < self._full_until):
             return 0
-        room = min(free // -(-free // CHUNK), self._context.budget.room(self._under_way))
+        room = min(free, limit // -(-limit // CHUNK), self._context.budget.room(self._under_way))
         if room < min(SMALLEST, least):
             self._context.budget.wait(self._advance)
             return 0
@@ -325,8 +328,8 @@ class AppSender:
                 taken = self._take(result, life)
             if only is None:
                 self._more = self._more or result.more
-            # Others' leases may have left no room for what is due, which the result does not tell.
-            if result.more or (only is None and self._context.cluster.shared):
+                self._full_until = self._clock.seconds() + TOGETHER if result.full else 0.0
+            if result.more or (only is None and result.full):
                 self._urgent = self._urgent or urgent
             if self._app is not None and self._app.limits.rate is not None:
                 self._unsure = True  # something may be due that only the rate holds up
@@ -453,6 +456,7 @@ class AppSender:
         if chunk not in self._chunks:
             return False
         self._chunks.remove(chunk)
+        self._full_until = 0.0
         self._under_way -= len(chunk.leased)
         self._context.budget.give_back(len(chunk.leased))
         return True

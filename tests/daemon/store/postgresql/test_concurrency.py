@@ -80,13 +80,13 @@ class _Node:
         requests = []
         for _ in range(self.random.randint(1, 4)):
             sent = message(self._world, self.random.randint(1, 9), self.random.choice(APPS))
-            packed = pack(msgspec.structs.replace(sent, collapse_id=self.random.choice(["score", None])))
+            packed = pack([msgspec.structs.replace(sent, collapse_id=self.random.choice(["score", None]))], self._time)
             key = Idempotency("caller", str(self.random.randint(0, 20)), b"digest")
-            requests.append(Acceptance([packed], self.random.choice([key, None]), self._time.date(), self._time.now()))
+            requests.append(Acceptance(packed, self.random.choice([key, None]), self._time.date(), self._time.now()))
 
         def store(connection: Connection) -> tuple[list[Acceptance], Superseded]:
             apps = find_apps(connection, APPS)
-            flows = find_flows(connection, {message.flow for each in requests for message in each.messages}, apps)
+            flows = find_flows(connection, {block.flow for each in requests for block in each.blocks}, apps)
             for each in requests:
                 each.apps, each.flows = apps, flows
             lock_apps(connection, requests)
@@ -106,7 +106,7 @@ class _Node:
         wanted = Claim(app, self.random.randint(1, 30), now + 10**6, now, None, self._node)
         found = self.transact(lambda connection: claim(connection, wanted, self._marks, self._turns))
         numbers: list[int] = []
-        if found is not None:
+        if found.key is not None:
             numbers = [number for _, number, *_ in found.notifications]
             assert self.held.isdisjoint(numbers), "leased twice"
             self.held.update(numbers)

@@ -4,7 +4,8 @@ How notifications are leased: one row of the table of leases for each chunk.
 Who claims notifications of an app locks the app's row, and then looks for what nobody has leased. These are two
 statements: a statement sees what was committed before it began, so the one that looks must begin when the lock is
 there. With the first one the leases that have ended are deleted. So a lease that is in the table when somebody claims
-is respected, and one that is renewed meanwhile is either renewed in time or gone.
+is respected, and one that is renewed meanwhile is either renewed in time or gone. Where leases leave no room, nothing
+is looked for.
 
 A flow is ordered by due time, then by number. What left it lately is still in the index until it is vacuumed, and is
 passed over entry by entry. So each node remembers how far a flow is empty, the *mark*, and begins there. Another node
@@ -66,31 +67,33 @@ _CLAIM = f"""
 WITH leased AS MATERIALIZED (SELECT numbers FROM lease WHERE app = %(app)s AND id >= %(first)s),
 room AS MATERIALIZED (SELECT %(most)s - coalesce(sum(cardinality(numbers)), 0) AS size FROM leased),
 wanted AS MATERIALIZED (SELECT CASE WHEN size < %(least)s THEN 0 ELSE least(%(count)s, size) END AS size FROM room),
-taken AS MATERIALIZED (SELECT unnest(numbers) AS number FROM leased),
 begun AS MATERIALIZED (
     SELECT id, lane, (SELECT due FROM queue WHERE flow = flow.id AND {FROM_MARK} ORDER BY flow, due LIMIT 1) AS first
     FROM flow WHERE app = %(app)s
 ),
 due AS MATERIALIZED (
-    SELECT id, lane, first, first <= %(now)s AND (
-        SELECT number FROM queue
-        WHERE flow = begun.id AND due >= first AND due <= %(now)s AND number NOT IN (SELECT number FROM taken)
+    SELECT id, lane, first, free.due, free.number FROM begun LEFT JOIN LATERAL (
+        SELECT due, number FROM queue
+        WHERE flow = begun.id AND due >= first AND due <= %(now)s AND number NOT IN (SELECT unnest(numbers) FROM leased)
+        AND (SELECT size FROM wanted) > 0
         ORDER BY flow, due, number LIMIT 1
-    ) IS NOT NULL AS is_due FROM begun
+    ) AS free ON true
 ),
 turn AS MATERIALIZED (
-    SELECT id, first, row_number() OVER (ORDER BY id <= (%(after)s)[lane + 1], id) AS place,
+    SELECT id, due, number, row_number() OVER (ORDER BY id <= (%(after)s)[lane + 1], id) AS place,
         ceil(size::numeric / least(size, count(*) OVER ()))::bigint AS part
-    FROM due, wanted WHERE size > 0 AND is_due AND lane = (
-        SELECT lane FROM due WHERE is_due ORDER BY array_position(%(lanes)s, lane::bigint) LIMIT 1
+    FROM due, wanted WHERE size > 0 AND number IS NOT NULL AND lane = (
+        SELECT lane FROM due WHERE number IS NOT NULL ORDER BY array_position(%(lanes)s, lane::bigint) LIMIT 1
     ) AND lane = ANY(%(lanes)s)
 ),
 chosen AS MATERIALIZED (
-    SELECT number, message, attempts, apns_id, token, superseded
-    FROM (SELECT * FROM turn WHERE place <= (SELECT ceil(size::numeric / part) FROM wanted) ORDER BY place) AS flow
+    SELECT next.* FROM (
+        SELECT * FROM turn WHERE place <= (SELECT ceil(size::numeric / part) FROM wanted) ORDER BY place
+    ) AS begin
     CROSS JOIN LATERAL (
         SELECT number, message, attempts, apns_id, token, superseded FROM queue
-        WHERE flow = flow.id AND due >= flow.first AND due <= %(now)s AND number NOT IN (SELECT number FROM taken)
+        WHERE flow = begin.id AND (due, number) >= (begin.due, begin.number) AND due <= %(now)s
+        AND number NOT IN (SELECT unnest(numbers) FROM leased)
         ORDER BY flow, due, number LIMIT part
     ) AS next
     LIMIT (SELECT size FROM wanted)
@@ -105,9 +108,10 @@ UNION ALL
 SELECT 1, message.number, message.accepted_at, message.since, message.headers, message.payload
 FROM (SELECT DISTINCT message FROM chosen) AS used JOIN message ON message.number = used.message
 UNION ALL
-SELECT 2, (SELECT id FROM made), (SELECT min(id) FROM lease WHERE app = %(app)s AND id >= %(first)s), NULL, NULL, NULL
+SELECT 2, (SELECT id FROM made), (SELECT min(id) FROM lease WHERE app = %(app)s AND id >= %(first)s),
+    (SELECT size::bigint FROM room), NULL, NULL
 UNION ALL
-SELECT 3, id, first, lane, is_due::text, NULL FROM due
+SELECT 3, id, first, lane, number::text, NULL FROM due
 UNION ALL
 SELECT 4, number, NULL, NULL, NULL, NULL FROM chosen WHERE superseded
 """
@@ -251,25 +255,27 @@ class Claimed:
     """
     What was leased.
 
-    :ivar key: the row of the lease.
+    :ivar key: the row of the lease; ``None`` if nothing was leased.
     :ivar lane: the lane that the notifications are in.
     :ivar more: whether more are due.
+    :ivar full: whether there is no room for more, of all nodes.
     :ivar notifications: 0, the number, the message, the attempts, the id and the token of each.
     :ivar messages: 1, the number, the date, when it was accepted, the headers and the payload of each.
     :ivar marked: 4 and the number of each that is superseded.
     """
 
-    key: LeaseKey
-    lane: Lane
-    more: bool
-    notifications: Sequence[tuple[int, int, int, int, str, bytes]]
-    messages: Sequence[tuple[int, int, int, int, str, bytes]]
+    key: LeaseKey | None = None
+    lane: Lane = Lane.NORMAL
+    more: bool = False
+    full: bool = False
+    notifications: Sequence[tuple[int, int, int, int, str, bytes]] = ()
+    messages: Sequence[tuple[int, int, int, int, str, bytes]] = ()
     marked: Sequence[tuple[int, int, None, None, None, None]] = ()
 
 
-def claim(connection: Connection, wanted: Claim, marks: Marks, turns: Turns) -> Claimed | None:
+def claim(connection: Connection, wanted: Claim, marks: Marks, turns: Turns) -> Claimed:
     """
-    Lease notifications that are due; ``None`` if there are none, or the node is not alive.
+    Lease notifications that are due, if there are some, and the node is alive.
 
     A lease of a node that another process has replaced would have ended at once, and the next claim would find the same
     notifications again.
@@ -284,7 +290,7 @@ def claim(connection: Connection, wanted: Claim, marks: Marks, turns: Turns) -> 
     if wanted.rate is not None:
         count = min(count, allowed(paced, now, wanted.rate))
     if not alive or rest_until > wanted.now or count <= 0:
-        return None
+        return Claimed()
     most = wanted.most
     if rest_until:
         most = HALF_OPEN if most is None else min(most, HALF_OPEN)
@@ -297,19 +303,20 @@ def claim(connection: Connection, wanted: Claim, marks: Marks, turns: Turns) -> 
     found: tuple[list[Any], ...] = ([], [], [], [], [])
     for row in cursor.fetchall():
         found[row[0]].append(row)
-    notifications, messages, [(_, lease, first_lease, *_)], flows, marked = found
+    notifications, messages, [(_, lease, first_lease, room, *_)], flows, marked = found
+    full = room is not None and room - len(notifications) < max(least, 1)
     if lease is not None:
         first_lease = lease if first_lease is None else min(first_lease, lease)
     marks.move(wanted.app, begun, {flow: due for _, flow, due, *_ in flows}, first_lease, wanted.now)
     if lease is None:
-        return None
+        return Claimed(full=full)
     if wanted.rate is not None:
         cursor.execute(_PACE, [spent(paced, now, wanted.rate, len(notifications) - len(marked)), app], prepare=True)
-    due = {flow: lane for _, flow, _, lane, is_due, _ in flows if is_due == "true"}
+    due = {flow: lane for _, flow, _, lane, number, _ in flows if number is not None}
     more = len([lane for lane in due.values() if wanted.only in (None, lane)]) > 1 or len(notifications) == count
     chosen = turn.choose(due, min(count, len(notifications)))
     turns.took(wanted.app, due[chosen[0]], len(notifications), chosen[-1], due.values())
-    return Claimed((app, lease), Lane(due[chosen[0]]), more, notifications, messages, marked)
+    return Claimed((app, lease), Lane(due[chosen[0]]), more, full, notifications, messages, marked)
 
 
 def free(connection: Connection, found: Found, settled: Callable[[int], bool] = lambda number: False) -> None:

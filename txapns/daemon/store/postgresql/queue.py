@@ -203,21 +203,21 @@ class PostgreSQLQueue(StoredQueue[Connection]):
         time = self._time
         wanted = Claim(app, count, time.due(until), time.now(), most, self._state.incarnation, only, rate)
 
-        def lend(connection: Connection) -> tuple[Claimed, list[Leased]] | None:
+        def lend(connection: Connection) -> tuple[Claimed, list[Leased]]:
             claimed = claim(connection, wanted, self._marks, self._turns)
-            return None if claimed is None else (claimed, self._leased(app, claimed))
+            return claimed, self._leased(app, claimed)
 
-        def lent(found: tuple[Claimed, list[Leased]] | None) -> Lease | Deferred[Lease]:
-            if found is None:
-                return Lease()
+        def lent(found: tuple[Claimed, list[Leased]]) -> Lease | Deferred[Lease]:
             claimed, leased = found
+            if claimed.key is None:
+                return Lease(full=claimed.full)
             self._state.names[claimed.key[0]] = app
             if wanted.node == self._state.incarnation:  # otherwise the lease has ended with that life
                 numbers = [each.number for each in leased]
                 self._state.leases.lend(claimed.key, numbers, until, self._clock.seconds())
             marked = {number for _, number, *_ in claimed.marked}
             if not marked:
-                return Lease(leased, claimed.more)
+                return Lease(leased, claimed.more, claimed.full)
             rest = [each for each in leased if each.number not in marked]
             again = partial(self.lease, app, count, until, most, only, rate)
             return self._conclude_marked(app, sorted(marked), rest, again)

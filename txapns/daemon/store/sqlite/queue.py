@@ -324,8 +324,9 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
         """Lease from the flows whose turn it is."""
         self._leases.expire(now)
         app, room, due = wanted.app, wanted.count, self._timeline.due(now)
-        if wanted.most is not None:
-            room = min(room, wanted.most - self._leased(app))
+        left = None if wanted.most is None else wanted.most - self._leased(app)
+        if left is not None:
+            room = min(room, left)
         paced = self._paced.get(app, 0)
         if wanted.rate is not None:
             room = min(room, allowed(paced, due * 1000, wanted.rate))
@@ -333,7 +334,7 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
         active = {flow: lane for flow, lane, first in self._next(connection, app) if first <= due}
         flows = turn.choose(active, room)
         if not flows:
-            return Lease()
+            return Lease(full=left is not None and left <= 0)
         found = self._lend(connection, app, flows, room, wanted.until, due)
         if not isinstance(found, list):
             return found
@@ -341,7 +342,7 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
             self._paced[app] = spent(paced, due * 1000, wanted.rate, len(found))
         self._turns.took(app, active[flows[0]], len(found), flows[-1], active.values())
         other = [lane for lane in active.values() if wanted.only in (None, lane)]
-        return Lease(found, len(other) > 1 or len(found) == room)
+        return Lease(found, len(other) > 1 or len(found) == room, left is not None and left <= len(found))
 
     def _leased(self, app: str) -> int:
         counts = self._leases.counts()
