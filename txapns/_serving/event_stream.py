@@ -28,7 +28,7 @@ class EventStream:
 
     @property
     def blocked(self) -> float | None:
-        """Since when the browser has not been reading, by the clock; ``None`` if it reads."""
+        """When the browser stopped reading, by the clock; ``None`` while it reads."""
         return self._request.blocked
 
     def write(self, data: bytes) -> None:

@@ -99,13 +99,20 @@ class Request:
     """
     One request.
 
+    :param head: its head.
+    :raises BadHead: the target, the host or the length in it is malformed.
+
+    :ivar path: its path, without the query.
     :ivar uri: its path with the query.
+    :ivar fields: the values of its header fields, by their names in lower case.
     :ivar named: the host that it is for; ``None`` if it names none.
+    :ivar length: the length of its body before decompression, in bytes; ``None`` if it is chunked.
+    :ivar arriving: reads its body.
     :ivar context: what :meth:`IApplication.begun` leaves for :meth:`IApplication.received`.
     :ivar body: the decompressed body, while the application answers.
     :ivar refusal: the answer, if only the head was needed for it.
+    :ivar started: whether the answer has begun.
     :ivar gone: whether the caller has disconnected.
-    :raises BadHead: the head is malformed.
     """
 
     def __init__(self, channel: _Channel, head: Head) -> None:
@@ -155,7 +162,12 @@ class Request:
         return self._connection.paused
 
     def ended(self) -> Deferred[None]:
-        """Wait until the answer is written, and earlier ones are read; it fails if the connection is lost before."""
+        """
+        Wait for the end of the answer.
+
+        :returns: a ``Deferred`` that fires when it is written and earlier ones are read. It fails if the connection is
+            lost before.
+        """
         return self._ended.wait()
 
     def mark_authenticated(self) -> None:
@@ -476,6 +488,7 @@ class HTTPServer(ServerConnections):
     :param clock: the reactor, or a ``Clock``.
     :param face: the name of the face in the log.
     :param refused: called with the status of each answer that refuses a request.
+
     :ivar hosts: our hosts, where web pages are kept out; ``None`` where keys keep them out. It may be changed.
     """
 
@@ -546,7 +559,11 @@ class HTTPServer(ServerConnections):
         return self.application.fault(413, f"the body is longer than {self.limits.body} bytes")
 
     def head(self, answer: Answer, persistent: bool, framing: bytes | None = None) -> bytes:
-        """Encode the head of an answer, with another header field than the length of its body if that follows."""
+        """
+        Encode the head of an answer.
+
+        :param framing: the header field that says where the body ends, if that is not all there yet.
+        """
         fields = b"".join([b"%s: %s\r\n" % field for field in answer.headers])
         if answer.status != HTTPStatus.NO_CONTENT:
             length = b"Content-Length: %d\r\n" % len(answer.body) if framing is None else framing
