@@ -160,7 +160,30 @@ class AcceptTests(IntakeCase):
             [(each.token, each.apns_id) for each in leased], list(zip(TOKENS, first + second, strict=True))
         )
         self.assertEqual({each.content.payload for each in leased}, {PAYLOAD})
-        self.assertEqual(dict(leased[0].content.headers), {"apns-topic": "com.example"})
+        self.assertEqual(dict(leased[0].content.headers), {"apns-topic": "com.example", "apns-push-type": "alert"})
+
+    def test_push_types(self) -> None:
+        """What has no push type gets the one that follows from its payload, if one does."""
+        kinds = [
+            (b'{"aps":{"alert":"x"}}', {}, "alert"),
+            (b'{"aps":{"content-available":1}}', {}, "background"),
+            (b'{"aps":{"event":"update"}}', {}, None),
+            (b'{"aps":{"alert":"x"}}', {"apns-push-type": "voip"}, "voip"),
+        ]
+        drafts = [Draft(payload, headers, TOKENS[:1]) for payload, headers, _ in kinds]
+        for some in (drafts[:2], drafts[2:]):
+            self.result(self.intake.accept("chess", some))
+        leased = self.result(self.world.queue.lease("chess", 10, self.clock.seconds() + 60))
+        found = [each.content.headers.get("apns-push-type") for each in leased]
+        self.assertEqual(found, [push_type for *_, push_type in kinds])
+
+    def test_decoded(self) -> None:
+        """A payload that the face has decoded is not decoded again, and is in no repr."""
+        draft = msgspec.structs.replace(self.draft(), payload=b"not looked at", document={"aps": {"sound": "secret"}})
+        self.result(self.intake.accept("chess", [draft]))
+        [leased] = self.result(self.world.queue.lease("chess", 10, self.clock.seconds() + 60))
+        self.assertEqual(leased.content.headers["apns-push-type"], "alert")
+        self.assertNotIn("secret", repr(draft))
 
     def test_own_ids(self) -> None:
         """The ids of a caller are kept, in lower case, beside those that the intake chooses."""

@@ -12,6 +12,7 @@ import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import Protocol
 
 from twisted.internet.defer import Deferred, fail
@@ -30,6 +31,7 @@ from txapns.daemon.values import (
     App,
     Caller,
     Draft,
+    Environment,
     Idempotency,
     Lane,
     Message,
@@ -38,6 +40,7 @@ from txapns.daemon.values import (
     expiration,
 )
 from txapns.errors import InvalidPayload
+from txapns.notification import push_type_of
 
 __all__ = [
     "BULK_DEVICES",
@@ -61,6 +64,7 @@ _FIELDS = frozenset({"apns-topic", "apns-push-type", "apns-priority", "apns-expi
 # The fields that callers may set, of a notification and of a broadcast, whose channel is no field to them.
 _NAMES = sorted(_FIELDS - {CHANNEL} | {"apns-id"})
 _BROADCAST_NAMES = sorted(_FIELDS - {CHANNEL, "apns-collapse-id"} | {"apns-request-id"})
+_PUSH_TYPE = "apns-push-type"
 _NUMBERS = frozenset({"apns-priority", "apns-expiration"})
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 
@@ -117,52 +121,58 @@ class Intake:
 
     def check(self, app: str, drafts: Sequence[Draft]) -> None:
         """See :meth:`IIntake.check`."""
+        self._check(app, drafts, sum([len(draft.tokens) for draft in drafts]))
+
+    def _check(self, app: str, drafts: Sequence[Draft], devices: int) -> list[Mapping[str, str]]:
+        """Refuse a request for so many devices that is not valid; returns the header fields of each notification."""
         if self._stopping:
             raise Unavailable("the daemon is shutting down", _STOPPING)
         found = self._apps.get(app)
         limits = found.limits
-        count = sum([len(draft.tokens) for draft in drafts])
-        if not count:
+        if not devices:
             raise Malformed("the request has no device tokens", path="notifications")
         most = min(limits.tokens, limits.queue)
-        if count > most:
-            raise TooLarge(f"the request has {count} device tokens; {most} are allowed", path="notifications")
-        headers: Mapping[str, str] = {}  # those that were checked last; mostly all have the same
+        if devices > most:
+            raise TooLarge(f"the request has {devices} device tokens; {most} are allowed", path="notifications")
+        checked: Mapping[str, str] = {}  # the header fields that were checked last; mostly all have the same
+        stored, headers = _StoredHeaders(), []
         for position, draft in enumerate(drafts):
-            kind = "broadcasts" if CHANNEL in draft.headers and not any(draft.tokens) else "notifications"
-            _check(draft, f"{kind}[{position}]", found, headers)
-            headers = draft.headers
+            document = _check(draft, position, found, checked)
+            checked = draft.headers
+            headers.append(stored.of(draft, document))
             if draft.not_before is not None:
                 fault = schedule_fault(draft.not_before, draft.headers, self._identifiers.wall.now())
                 if fault is not None:
                     raise _malformed("not_before", fault)
-        if self._queue.waiting(app).count + count > limits.queue:
+        if self._queue.waiting(app).count + devices > limits.queue:
             raise AppQueueFull(
                 f"the app's queue may hold {limits.queue} notifications; with these there would be more", _BUSY
             )
+        return headers
 
     def accept(
         self, app: str, drafts: Sequence[Draft], idempotency: Idempotency | None = None, caller: Caller = ANYBODY
     ) -> Deferred[list[Receipt]]:
         """See :meth:`IIntake.accept`."""
+        devices = sum([len(draft.tokens) for draft in drafts])
         try:
-            self.check(app, drafts)
+            every = self._check(app, drafts, devices)
         except Exception:
             return fail()
         supersede = self._apps.get(app).supersede
         chosen = iter(self._identifiers.take(sum([len(draft.tokens) for draft in drafts if not draft.apns_ids])))
+        wake = self._wake
         messages = []
-        devices = sum([len(draft.tokens) for draft in drafts])
-        for draft in drafts:
-            ids = [each.lower() for each in draft.apns_ids] or [next(chosen) for _ in draft.tokens]
+        for draft, headers in zip(drafts, every, strict=True):
+            ids = [each.lower() for each in draft.apns_ids] or list(islice(chosen, len(draft.tokens)))
             lane = lane_of(draft, devices, caller)
-            content = draft.payload, _headers(draft), draft.tokens, ids, draft.not_before, draft.rate
+            if draft.not_before is not None or draft.rate is not None:
+                wake = self._expect
+            elif lane is Lane.URGENT and wake is self._wake:
+                wake = self._hurry
+            content = draft.payload, headers, draft.tokens, ids, draft.not_before, draft.rate
             collapse_id = _collapse_id(draft) if supersede else None
             messages.append(Message(app, *content, lane, caller.name, collapse_id))
-        if any(draft.not_before is not None or draft.rate is not None for draft in drafts):
-            wake = self._expect
-        else:
-            wake = self._hurry if any(message.lane is Lane.URGENT for message in messages) else self._wake
 
         def stored(receipts: list[Receipt]) -> list[Receipt]:
             wake(app)
@@ -193,40 +203,65 @@ def lane_of(draft: Draft, devices: int, caller: Caller) -> Lane:
     return Lane.URGENT if prompt else Lane.NORMAL
 
 
-def _headers(draft: Draft) -> Mapping[str, str]:
-    """Find the header fields that are stored."""
-    if draft.environment is None:
-        return draft.headers
-    return {**draft.headers, ENVIRONMENT: draft.environment.name.lower()}
-
-
 def _collapse_id(draft: Draft) -> str | None:
     """Find the collapse id of a notification; ``None`` if it has none, or is a broadcast, which waits for no device."""
     return None if CHANNEL in draft.headers else draft.headers.get("apns-collapse-id")
 
 
-def _check(draft: Draft, path: str, app: App, checked: Mapping[str, str]) -> None:
-    """Refuse what cannot be sent to Apple, or is absurdly large; some header fields are checked already."""
+class _StoredHeaders:
+    """Finds the header fields that are stored. Where drafts share theirs, so do the notifications."""
+
+    def __init__(self) -> None:
+        # By the identity of a draft's, and what is added.
+        self._known: dict[tuple[int, str | None, Environment | None], Mapping[str, str]] = {}
+
+    def of(self, draft: Draft, document: Mapping[str, object]) -> Mapping[str, str]:
+        """Add the push type that follows from the payload, which is decoded now, and the side."""
+        headers, environment = draft.headers, draft.environment
+        push_type = None if _PUSH_TYPE in headers else push_type_of(document)
+        if push_type is None and environment is None:
+            return headers
+        key = id(headers), push_type, environment
+        if key not in self._known:
+            side = {} if environment is None else {ENVIRONMENT: environment.name.lower()}
+            self._known[key] = {**headers, **({} if push_type is None else {_PUSH_TYPE: push_type}), **side}
+        return self._known[key]
+
+
+def _check(draft: Draft, position: int, app: App, checked: Mapping[str, str]) -> Mapping[str, object]:
+    """
+    Refuse what cannot be sent to Apple, or is absurdly large; some header fields are checked already.
+
+    :returns: the decoded payload.
+    """
     if len(draft.payload) > MAX_PAYLOAD:
-        path = f"{path}.payload"
+        path = f"{_path(draft, position)}.payload"
         raise TooLarge(f"{path}: {len(draft.payload)} bytes; {MAX_PAYLOAD} are allowed", path=path)
     try:
-        payloads.decode(draft.payload)
+        document = payloads.decode(draft.payload) if draft.document is None else draft.document
     except InvalidPayload as error:
-        raise _malformed(f"{path}.payload", str(error)) from None
+        raise _malformed(f"{_path(draft, position)}.payload", str(error)) from None
     if draft.headers != checked:
-        _check_fields(draft.headers, f"{path}.headers")
+        _check_fields(draft.headers, f"{_path(draft, position)}.headers")
     if draft.environment is not None:
         side_of(app, draft.environment)
     is_broadcast = CHANNEL in draft.headers
     if is_broadcast:
-        check_broadcast(app, draft, path)
+        check_broadcast(app, draft, _path(draft, position))
     elif not draft.tokens:
-        raise _malformed(f"{path}.tokens", "there are no device tokens")
+        raise _malformed(f"{_path(draft, position)}.tokens", "there are no device tokens")
     elif not all(draft.tokens) or max(map(len, draft.tokens)) > MAX_TOKEN:
-        _check_lengths(draft.tokens, f"{path}.tokens")
+        _check_lengths(draft.tokens, f"{_path(draft, position)}.tokens")
     if draft.apns_ids:
-        _check_ids(draft, f"{path}.headers.{'apns-request-id' if is_broadcast else 'apns-id'}")
+        name = "apns-request-id" if is_broadcast else "apns-id"
+        _check_ids(draft, f"{_path(draft, position)}.headers.{name}")
+    return document
+
+
+def _path(draft: Draft, position: int) -> str:
+    """Name a notification of the request."""
+    kind = "broadcasts" if CHANNEL in draft.headers and not any(draft.tokens) else "notifications"
+    return f"{kind}[{position}]"
 
 
 @lru_cache(1_024)  # most notifications have the same few

@@ -12,10 +12,11 @@ is the id that callers and Apple use. Callers may choose one freely, and use it 
 searches by it only to answer a caller's question.
 
 Times are UNIX seconds. Device tokens are bytes. Header fields have Apple's names and are text: ``apns-topic``,
-``apns-push-type``, ``apns-priority``, ``apns-expiration`` (in UNIX seconds) and ``apns-collapse-id``, but only
-those that are present; ``apns-id`` is not among them, since each device has its own. Payloads are JSON, as they go to
-Apple. A status is the HTTP status of Apple's answer, or 0 for no answer; a reason is Apple's, or says why there was no
-answer; their timestamp says since when the token is dead, if Apple said so.
+``apns-push-type``, ``apns-priority``, ``apns-expiration`` (in UNIX seconds) and ``apns-collapse-id``, but only those
+that are present; ``apns-id`` is not among them, since each device has its own. What is accepted without a push type
+gets the one that follows from its payload. Payloads are JSON, as they go to Apple. A status is the HTTP status of
+Apple's answer, or 0 for no answer; a reason is Apple's, or says why there was no answer; their timestamp says since
+when the token is dead, if Apple said so.
 
 A *broadcast* is a notification for a channel. Among its header fields is ``apns-channel-id``, and its device token is
 empty; it is for one channel, so it has one number and one id, which Apple knows as its ``apns-request-id``.
@@ -77,11 +78,13 @@ _DEAD = (Reason.UNREGISTERED.value, Reason.EXPIRED_TOKEN.value)
 
 # Several of these are made for each notification: as structures of msgspec's, in 0.2 µs instead of 1.5 each.
 class _Value(msgspec.Struct, frozen=True, gc=False):
-    """A value of which bytes and sequences are shown by their size: they may be private, or long."""
+    """A value of which bytes and sequences are shown by their size, and no payload: they may be private, or long."""
 
     def __repr__(self) -> str:
         shown = {}
         for name in self.__struct_fields__:
+            if name == "document":
+                continue
             value = getattr(self, name)
             shown[name] = len(value) if isinstance(value, list | tuple | range | bytes) else value
         return f"{type(self).__name__}({', '.join([f'{name}={each!r}' for name, each in shown.items()])})"
@@ -228,6 +231,7 @@ class Draft(_Value, frozen=True, gc=False):
     :ivar lane: the lane that the caller asks for; ``None`` if the daemon chooses.
     :ivar environment: the side that it is for, of an app with two; ``None`` for that of each device token, or for
         production if it is a broadcast.
+    :ivar document: the payload, if the face has decoded it, which nobody does twice.
     """
 
     payload: bytes
@@ -238,6 +242,7 @@ class Draft(_Value, frozen=True, gc=False):
     rate: int | None = None
     lane: Lane | None = None
     environment: Environment | None = None
+    document: Mapping[str, object] | None = None
 
 
 class Message(_Value, frozen=True, gc=False):

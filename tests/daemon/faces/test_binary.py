@@ -140,9 +140,9 @@ class NotificationTests(BinaryCase):
         self.assertEqual(
             [dict(each.content.headers) for each in leased],
             [
-                {},
-                {"apns-expiration": "2000000000"},
-                {"apns-expiration": "2000000001", "apns-priority": "5"},
+                {"apns-push-type": "alert"},
+                {"apns-expiration": "2000000000", "apns-push-type": "alert"},
+                {"apns-expiration": "2000000001", "apns-priority": "5", "apns-push-type": "alert"},
             ],
         )
         self.assertEqual(self.world.woken, ["chess"])

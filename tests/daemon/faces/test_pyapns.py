@@ -260,7 +260,7 @@ class NotifyTests(PyapnsCase):
         spaced = " ".join(ANN[n : n + 8] for n in range(0, 64, 8))
         self.assertIsNone(self.call("notify", "chess", f"  {spaced}\n", PAYLOAD, key="sender"))
         [leased] = self.lease()
-        self.assertEqual((leased.token.hex(), dict(leased.content.headers)), (ANN, {}))
+        self.assertEqual((leased.token.hex(), dict(leased.content.headers)), (ANN, {"apns-push-type": "alert"}))
         self.assertEqual(leased.content.payload, '{"aps":{"alert":"Grüße","badge":3}}'.encode())
 
     def test_several(self) -> None:

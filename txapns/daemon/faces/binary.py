@@ -23,9 +23,9 @@ everything was handed to the network; otherwise the next connection lists it aga
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, TypeAlias
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.error import ConnectionDone
@@ -62,6 +62,9 @@ CHUNK = 500
 _MAX_FRAME = 2 * 0xFFFF
 _LINGER = 1.0  # seconds between an error packet and the close, for the client to read it
 _CLOSE = 5.0  # seconds that the client may then take to close
+
+# A notification, and its payload.
+_Decoded: TypeAlias = tuple[ReceivedNotification, Mapping[str, object]]
 
 _log = Logger()
 
@@ -210,17 +213,20 @@ class _Notifications(FaceProtocol):
         elif received or self._partial is None:
             self._partial = self.connection.active
         app = self._face.callers.get(self._app)
-        for position, notification in enumerate(received):
-            status = _fault_of(notification, app)
-            if status is not None:
-                received, fault = received[:position], (status, _named(notification, status))
+        documents = list[Mapping[str, object]]()
+        for notification in received:
+            found = _document_of(notification, app)
+            if isinstance(found, int):
+                received, fault = received[: len(documents)], (found, _named(notification, found))
                 break
+            documents.append(found)
         if received:
             self.connection.mark_authenticated()
             self._storing = True
             if not self.connection.over:
                 self.transport.pauseProducing()
-            Deferred.fromCoroutine(self._store(received, fault, app)).addErrback(self._failed)
+            storing = self._store(list(zip(received, documents, strict=True)), fault, app)
+            Deferred.fromCoroutine(storing).addErrback(self._failed)
         elif fault is not None:
             self._refuse(*fault)
 
@@ -232,9 +238,7 @@ class _Notifications(FaceProtocol):
             return self._face.app_of(self.fingerprint) == self._app
         return True
 
-    async def _store(
-        self, received: Sequence[ReceivedNotification], fault: tuple[int, int | None] | None, app: App | None
-    ) -> None:
+    async def _store(self, received: Sequence[_Decoded], fault: tuple[int, int | None] | None, app: App | None) -> None:
         """Store notifications in order; then go on, or report what is wrong with the next one."""
         most = 1 if app is None else min(app.limits.tokens, app.limits.queue)
         rest = iter(received)
@@ -244,9 +248,9 @@ class _Notifications(FaceProtocol):
             except RequestRefused as refusal:
                 _log.warn("notifications of {app} were refused: {reason}", app=self._app, reason=str(refusal))
                 self._stored()
-                self._shutdown(group[0])
+                self._shutdown(group[0][0])
                 return
-            self._last = group[-1].identifier
+            self._last = group[-1][0].identifier
         self._stored()
         if fault is not None:
             self._refuse(*fault)
@@ -304,9 +308,9 @@ class _Notifications(FaceProtocol):
         self._waiting.clear()
 
 
-def _fault_of(notification: ReceivedNotification, app: App | None) -> int | None:
+def _document_of(notification: ReceivedNotification, app: App | None) -> Mapping[str, object] | int:
     """
-    Find the reason why a notification cannot be sent to Apple; ``None`` if it can.
+    Decode the payload of a notification; or find the status that says why it cannot be sent to Apple.
 
     A payload cannot be too long, since its length has 16 bits.
     """
@@ -319,10 +323,9 @@ def _fault_of(notification: ReceivedNotification, app: App | None) -> int | None
     if not notification.payload:
         return Status.MISSING_PAYLOAD
     try:
-        payloads.decode(notification.payload)
+        return payloads.decode(notification.payload)
     except InvalidPayload:
         return Status.UNKNOWN
-    return None
 
 
 def _named(notification: ReceivedNotification, status: int) -> int | None:
@@ -330,12 +333,12 @@ def _named(notification: ReceivedNotification, status: int) -> int | None:
     return 0 if status == Status.MISSING_DEVICE_TOKEN and notification.command != 0 else notification.identifier
 
 
-def _drafts(received: Sequence[ReceivedNotification], app: App | None) -> list[Draft]:
+def _drafts(received: Sequence[_Decoded], app: App | None) -> list[Draft]:
     """Combine consecutive notifications that are equal; those with equal fields share the header fields."""
     drafts: list[Draft] = []
     headers: dict[tuple[int | None, int | None], dict[str, str]] = {}
     before, tokens = None, list[bytes]()
-    for each in received:
+    for each, document in received:
         content = each.payload, each.expiration, each.priority
         if content == before:
             tokens.append(each.token)
@@ -344,7 +347,7 @@ def _drafts(received: Sequence[ReceivedNotification], app: App | None) -> list[D
         fields = content[1:]
         if fields not in headers:
             headers[fields] = _headers(*fields, app)
-        drafts.append(Draft(each.payload, headers[fields], tokens))
+        drafts.append(Draft(each.payload, headers[fields], tokens, document=document))
     return drafts
 
 

@@ -376,7 +376,8 @@ class CredentialTests(AppleCase):
         self.assertEqual(self.ask(fields, key=None).status, 200)
         self.assertEqual(self.ask({**fields, "apns-topic": TOPIC}, key=None).brief, (400, "TopicDisallowed"))
         [leased] = self.world.lease("news")
-        self.assertEqual(dict(leased.content.headers), {"apns-topic": "com.example.news"})
+        headers = {"apns-topic": "com.example.news", "apns-push-type": "alert"}
+        self.assertEqual(dict(leased.content.headers), headers)
 
     def test_age(self) -> None:
         """A token may be an hour old, or signed by a clock slightly ahead."""
