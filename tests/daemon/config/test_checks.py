@@ -109,7 +109,7 @@ WRONG: dict[str, list[str]] = {
         "apps.a: found both certificate and key; give only one of them"
     ],
     "[apps.a]\nkey = 'a'\nteam_id = 'b'": ["apps.a: key_id is missing; a signing key needs it"],
-    "[apps.a]\ncertificate = 'a'\nteam_id = 'b'": ["apps.a: team_id is only for apps with a key"],
+    "[apps.a]\ncertificate = 'a'\nteam_id = 'b'": ["apps.a: team_id is allowed only with a key"],
     "[apps.a]\ncertificate = 'a'\nenvironment = 'both'": ['apps.a.environment: found "both"; allowed is "auto"'],
     "[apps.a]\ncertificate = 'a'\n[apps.a.sandbox]": ['apps.a.sandbox: allowed only with environment = "auto"'],
     "[apps.a]\ncertificate = 'a'\nenvironment = 'auto'\ngateway = 'sandbox'": [

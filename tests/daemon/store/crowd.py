@@ -10,34 +10,14 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import attrs
 from zope.interface import implementer
 
 from tests.daemon.store.contract import HEADERS, PAYLOAD, START
-from txapns.daemon.store.copying import (
-    KINDS,
-    APIKeyRow,
-    AppRow,
-    Counters,
-    DeadTokenRow,
-    FeedEntryRow,
-    FeedReaderRow,
-    FeedRow,
-    ICopySource,
-    ICopyTarget,
-    IdempotencyRow,
-    MessageRow,
-    NotificationRow,
-    PauseRow,
-    QueueRow,
-    ReaderRow,
-    SandboxRow,
-    TokenRow,
-    copy,
-)
+from txapns.daemon.store import copying
 from txapns.daemon.store.superseding import hash_of
 from txapns.daemon.values import State
 
@@ -52,7 +32,7 @@ _SETTLED = 6 * (State.ACCEPTED,) + (State.REJECTED, State.EXPIRED, State.DEAD, S
 _STATUS = {State.ACCEPTED: 200, State.REJECTED: 410, State.DEAD: 503}
 
 
-@implementer(ICopySource)
+@implementer(copying.ICopySource)
 @attrs.define(eq=False)
 class Crowd:
     """
@@ -74,17 +54,17 @@ class Crowd:
     def __attrs_post_init__(self) -> None:
         self.names = [*APPS, *(f"app {n}" for n in range(len(APPS), self.apps))]
 
-    def fill(self, target: ICopyTarget, progress: Callable[[str, int, int], None] = lambda *_: None) -> None:
+    def fill(self, target: copying.ICopyTarget, progress: Callable[[str, int, int], None] = lambda *_: None) -> None:
         """Fill an empty store."""
-        copy(self, target, progress)
+        copying.copy(self, target, progress)
 
     def app(self, number: int) -> str:
         """Name the app that something is of."""
         return self.names[0 if number % 2 else 1 if number % 10 == 0 else number // 2 % self.apps]
 
-    def counters(self) -> Counters:
+    def counters(self) -> copying.Counters:
         """See :meth:`ICopySource.counters`."""
-        return Counters(2 * self.size + 1, self.size)
+        return copying.Counters(2 * self.size + 1, self.size)
 
     def count(self, kind: type[Any]) -> int:
         """See :meth:`ICopySource.count`."""
@@ -92,37 +72,37 @@ class Crowd:
 
     def rows(self, kind: type[_Row]) -> Iterator[_Row]:
         """See :meth:`ICopySource.rows`."""
-        found: Iterator[Any] = getattr(self, "_" + KINDS[kind].replace(" ", "_"), lambda: iter(()))()
+        found: Iterator[Any] = _MADE[kind](self)
         return found
 
     @property
     def _date(self) -> int:
         return int(self.now * 1000)
 
-    def _apps(self) -> Iterator[AppRow]:
+    def _apps(self) -> Iterator[copying.AppRow]:
         for name in self.names:
-            yield AppRow(name, b'{"gateway":"sandbox"}', b"", "key", name, None, self.now, self.now)
+            yield copying.AppRow(name, b'{"gateway":"sandbox"}', b"", "key", name, None, self.now, self.now)
 
-    def _credentials_of_sandbox_sides(self) -> Iterator[SandboxRow]:
+    def _sandboxes(self) -> Iterator[copying.SandboxRow]:
         for name in self.names[::2]:
-            yield SandboxRow(name, b"", "key", name, None, self.now)
+            yield copying.SandboxRow(name, b"", "key", name, None, self.now)
 
-    def _pauses(self) -> Iterator[PauseRow]:
+    def _pauses(self) -> Iterator[copying.PauseRow]:
         for name in self.names[len(APPS) :: 20]:
-            yield PauseRow(name, self.now, "operator")
+            yield copying.PauseRow(name, self.now, "operator")
 
-    def _keys(self) -> Iterator[APIKeyRow]:
+    def _keys(self) -> Iterator[copying.APIKeyRow]:
         for n in range(self.apps):
-            yield APIKeyRow(f"{n:08x}", f"key {n}", bytes(32), self.names[n : n + 1], None, 0, self.now)
+            yield copying.APIKeyRow(f"{n:08x}", f"key {n}", bytes(32), self.names[n : n + 1], None, 0, self.now)
 
-    def _queues(self) -> Iterator[QueueRow]:
-        yield from map(QueueRow, self.names)
+    def _queues(self) -> Iterator[copying.QueueRow]:
+        yield from map(copying.QueueRow, self.names)
 
-    def _messages(self) -> Iterator[MessageRow]:
+    def _messages(self) -> Iterator[copying.MessageRow]:
         for number in range(1, 2 * self.size + 1, _DEVICES):
-            yield MessageRow(number, HEADERS, PAYLOAD, self._date - self.size)
+            yield copying.MessageRow(number, HEADERS, PAYLOAD, self._date - self.size)
 
-    def _notifications(self) -> Iterator[NotificationRow]:
+    def _notifications(self) -> Iterator[copying.NotificationRow]:
         numbers = random.Random(self.size)
         collapse, date = hash_of("score"), self._date - self.size
         for number in range(1, 2 * self.size + 1):
@@ -131,7 +111,7 @@ class Crowd:
             state = State.WAITING if waits else _SETTLED[number % len(_SETTLED)]
             app = self.app(group // 2)
             crowded = app in APPS  # the others have one flow each
-            yield NotificationRow(
+            yield copying.NotificationRow(
                 number,
                 group * _DEVICES + 1,
                 app,
@@ -151,39 +131,59 @@ class Crowd:
                 collapse=collapse if number % 3 == 0 else None,
             )
 
-    def _idempotency_keys(self) -> Iterator[IdempotencyRow]:
+    def _idempotency_keys(self) -> Iterator[copying.IdempotencyRow]:
         for n in range(self.size):
-            yield IdempotencyRow(
+            yield copying.IdempotencyRow(
                 f"caller/{self.app(n)}", f"{n}", bytes(32), [1], bytes(16), self._date - n % 2000, n + 1
             )
 
-    def _dead_tokens(self) -> Iterator[DeadTokenRow]:
+    def _dead_tokens(self) -> Iterator[copying.DeadTokenRow]:
         for n in range(self.size):
-            yield DeadTokenRow(n + 1, self.app(n), n.to_bytes(32, "big"), "Unregistered", self.now, self.now - n % 2)
+            yield copying.DeadTokenRow(
+                n + 1, self.app(n), n.to_bytes(32, "big"), "Unregistered", self.now, self.now - n % 2
+            )
 
-    def _positions_of_readers(self) -> Iterator[ReaderRow]:
+    def _readers(self) -> Iterator[copying.ReaderRow]:
         for name in ("", *self.names):
-            yield ReaderRow("web", name, self.size // 2)
+            yield copying.ReaderRow("web", name, self.size // 2)
 
     def _recorded_in(self, name: str) -> int:
         return self.size // 2 if name == APPS[0] else self.size // 2 // (self.apps - 1)
 
-    def _outcome_feeds(self) -> Iterator[FeedRow]:
+    def _feeds(self) -> Iterator[copying.FeedRow]:
         for name in self.names:
-            yield FeedRow(name, self._recorded_in(name), 1)
+            yield copying.FeedRow(name, self._recorded_in(name), 1)
 
-    def _recorded_outcomes(self) -> Iterator[FeedEntryRow]:
+    def _feed_entries(self) -> Iterator[copying.FeedEntryRow]:
         for name in self.names:
             for n in range(1, self._recorded_in(name) + 1):
                 date = self._date - self.size + n
-                yield FeedEntryRow(
+                yield copying.FeedEntryRow(
                     name, n, n, n.to_bytes(32, "big"), bytes(16), State.ACCEPTED, 200, "", None, 1, date, date, None
                 )
 
-    def _positions_in_outcome_feeds(self) -> Iterator[FeedReaderRow]:
+    def _feed_readers(self) -> Iterator[copying.FeedReaderRow]:
         for name in self.names:
-            yield FeedReaderRow("web", name, self._recorded_in(name) // 2)
+            yield copying.FeedReaderRow("web", name, self._recorded_in(name) // 2)
 
-    def _environments_of_tokens(self) -> Iterator[TokenRow]:
+    def _tokens(self) -> Iterator[copying.TokenRow]:
         for n in range(self.size):
-            yield TokenRow(self.app(n), n.to_bytes(32, "big"), 1 + n % 3, self._date + n)
+            yield copying.TokenRow(self.app(n), n.to_bytes(32, "big"), 1 + n % 3, self._date + n)
+
+
+_MADE: Mapping[type[Any], Callable[[Crowd], Iterator[Any]]] = {
+    copying.AppRow: Crowd._apps,
+    copying.SandboxRow: Crowd._sandboxes,
+    copying.PauseRow: Crowd._pauses,
+    copying.APIKeyRow: Crowd._keys,
+    copying.QueueRow: Crowd._queues,
+    copying.MessageRow: Crowd._messages,
+    copying.NotificationRow: Crowd._notifications,
+    copying.IdempotencyRow: Crowd._idempotency_keys,
+    copying.DeadTokenRow: Crowd._dead_tokens,
+    copying.ReaderRow: Crowd._readers,
+    copying.FeedRow: Crowd._feeds,
+    copying.FeedEntryRow: Crowd._feed_entries,
+    copying.FeedReaderRow: Crowd._feed_readers,
+    copying.TokenRow: Crowd._tokens,
+}

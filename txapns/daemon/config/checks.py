@@ -177,7 +177,7 @@ def _credential_faults(key: str, app: CredentialSection, required: bool = True) 
         if app.key is not None and value is None:
             yield f"{key}: {name} is missing; a signing key needs it"
         elif app.key is None and value is not None:
-            yield f"{key}: {name} is only for apps with a key"
+            yield f"{key}: {name} is allowed only with a key"
 
 
 def webhook_faults(key: str, webhook: WebhookSection) -> Iterator[str]:
