@@ -28,7 +28,7 @@ from txapns.daemon.operations.metrics import DaemonMetrics
 from txapns.daemon.operations.status_page import StatusPage
 from txapns.daemon.sending.context import AppState
 from txapns.daemon.store.cluster import SingleNode
-from txapns.daemon.values import Depth, Estimate, Limits, Settlement, State
+from txapns.daemon.values import Depth, Entry, Estimate, Limits, Settlement, State
 
 __all__ = ["main"]
 
@@ -56,6 +56,10 @@ class MemoryStore:
     def dead_letters(self) -> Deferred[dict[str, int]]:
         """Count the dead letters."""
         return succeed({self._apps[7]: 3})
+
+    def failures(self, app: str | None, limit: int) -> Deferred[list[Entry]]:
+        """List the latest failures."""
+        return succeed([])
 
     def state(self, app: str) -> AppState | None:
         """Tell what a sender knows."""

@@ -173,7 +173,7 @@ class AdminWorld(DispatchWorld):
 
     def _settled(self, app: str, leased: Sequence[Leased], settlements: Sequence[Settlement], now: float) -> None:
         self.metrics.settled(app, leased, settlements, now)
-        self.history.settled(app, leased, settlements)
+        self.history.activity.settled(app, leased, settlements)
 
     def take(self, tokens: Sequence[bytes], app: str = "chess") -> None:
         """Accept a notification from a caller."""

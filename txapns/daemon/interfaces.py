@@ -197,8 +197,8 @@ class IOutcomeLog(Interface):
         :param after: the number of the last one listed before.
         """
 
-    def failures(app: str, limit: int) -> Deferred[list[Entry]]:
-        """List the notifications of an app that were rejected, expired or given up last, the latest first."""
+    def failures(app: str | None, limit: int) -> Deferred[list[Entry]]:
+        """List what was rejected, expired or given up last, of an app or of all, the latest first."""
 
     def of_device(app: str, token: bytes, limit: int) -> Deferred[list[Entry]]:
         """

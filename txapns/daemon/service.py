@@ -268,7 +268,7 @@ class DaemonService(Service):
 
     def _settled(self, app: str, leased: Sequence[Leased], settlements: Sequence[Settlement], now: float) -> None:
         self.metrics.settled(app, leased, settlements, now)
-        self._history.settled(app, leased, settlements)
+        self._history.activity.settled(app, leased, settlements)
 
     def _apps_changed(self, names: frozenset[str]) -> None:
         self.store.cluster.digest = configuration_digest(self._configuration, self.apps)

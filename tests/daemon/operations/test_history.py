@@ -5,9 +5,8 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon.fakes import DatedClock
-from txapns.daemon.operations.history import KEPT, SPAN, STEP, History
+from txapns.daemon.operations.history import SPAN, STEP, History
 from txapns.daemon.operations.metrics import Totals
-from txapns.daemon.values import Content, Leased, Settlement, State
 
 __all__ = ["HistoryTests"]
 
@@ -33,7 +32,7 @@ class HistoryTests(SynchronousTestCase):
 
     def test_nothing(self) -> None:
         """At first the history is empty."""
-        self.assertEqual((self.history.steps(), self.history.rates(), self.history.rejections()), ([], Totals(), []))
+        self.assertEqual((self.history.steps(), self.history.rates()), ([], Totals()))
 
     def test_steps(self) -> None:
         """Each step of ten seconds is listed once it is over."""
@@ -83,14 +82,3 @@ class HistoryTests(SynchronousTestCase):
         self.pass_time(2 * STEP, 1)
         self.assertTrue(len(self.history.steps()) <= 3)
         self.assertTrue(all(counts.received <= STEP for _, counts in self.history.steps()))
-
-    def test_rejections(self) -> None:
-        """The latest rejections are kept, newest first, with shortened tokens."""
-        leased = [Leased(n, Content("chess", b"{}", {}), bytes([n]) * 32, "", 0, START, 0.0) for n in range(100)]
-        rejected = [Settlement(each.number, State.REJECTED, 410, "Unregistered") for each in leased[1:]]
-        self.history.settled("chess", leased, [Settlement(0, State.ACCEPTED, 200), *rejected])
-        found = self.history.rejections()
-        self.assertEqual((len(found), found[0].token, found[0].reason), (KEPT, "6363…6363", "Unregistered"))
-        for state in (State.ACCEPTED, State.EXPIRED, State.DEAD):
-            self.history.settled("chess", leased[:1], [Settlement(0, state)])
-        self.assertEqual(self.history.rejections(), found)

@@ -108,7 +108,7 @@ class PageTests(SynchronousTestCase):
         self.world.apps.remove("chess")
         text = Outline(self.page()).text
         self.assertIn(TABLES["apps"][2], text)
-        self.assertIn(TABLES["rejections"][2], text)
+        self.assertIn(TABLES["failures"][2], text)
 
     def test_many(self) -> None:
         """Of many apps a page shows some, with links to the others; what is searched for stays in the field."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import attrs
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon.admin_world import AdminWorld, Nodes, node_status
 from tests.daemon.dispatch_world import DEAD, token
+from txapns.daemon.errors import Unavailable
 from txapns.daemon.operations.app_list import Query, digest_of
 from txapns.daemon.operations.cells import Cell
 from txapns.daemon.operations.health import Overview
@@ -49,7 +50,7 @@ class ViewTests(SynchronousTestCase):
         view = self.view()
         self.assertEqual((view.state.text, view.state.kind, view.state.faults), ("Ready", "ok", ()))
         self.assertEqual([figure.text for figure in view.figures][:4], ["1", "0", "–", "0"])
-        self.assertEqual((view.tables["rejections"], view.tables["minutes"]), ([], []))
+        self.assertEqual((view.tables["failures"], view.tables["minutes"]), ([], []))
 
     def test_rows(self) -> None:
         """Each row of a table has as many cells as there are columns."""
@@ -60,7 +61,7 @@ class ViewTests(SynchronousTestCase):
             self.assertEqual({len(row) for row in rows}, {len(TABLES[name][0])}, name)
 
     def test_work(self) -> None:
-        """Notifications are counted by app and by minute; tokens of rejections are shortened."""
+        """Notifications are counted by app and by minute; tokens of failures are shortened."""
         self.world.take([token(n) for n in range(8)] + [DEAD])
         for _ in range(70):
             self.world.advance(1.0)
@@ -71,9 +72,21 @@ class ViewTests(SynchronousTestCase):
         notes = [self.world.simulator.topic, "", "", "certificate", "", "1 ready", "", "32 ms", "", "", ""]
         self.assertEqual([cell.note for cell in row], notes)
         self.assertEqual(self.cells("minutes")[-1][1:], ["9", "8", "1", "0"])
-        [rejection] = self.cells("rejections")
-        self.assertEqual(rejection[1:], ["chess", "dddd…dddd", "410", "Unregistered"])
+        [failure] = self.cells("failures")
+        self.assertEqual(failure[1:], ["chess", "dddd…dddd", "rejected", "410 Unregistered"])
         self.assertEqual(sum(self.view().rates[1].points) * 10, 8)
+
+    def test_failures(self) -> None:
+        """The latest failures are read from the database: of all apps, newest first, while it can be read."""
+        self.world.add_app("news")
+        for app in ("chess", "news"):
+            self.world.take([DEAD], app)
+            self.world.drain(app=app)
+            self.world.advance(2.0)
+        found = self.view().tables["failures"]
+        self.assertEqual([row[1] for row in found], [Cell(app, link=f"apps/{app}") for app in ("news", "chess")])
+        self.patch(self.world.outcome_log, "failures", lambda app, limit: fail(Unavailable("the database is away")))
+        self.assertEqual(self.view().tables["failures"], [])
 
     def test_not_ready(self) -> None:
         """The headline says why the daemon is not ready."""

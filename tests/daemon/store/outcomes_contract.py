@@ -151,7 +151,7 @@ class OutcomeLogContract(StoreContract):
         self.case.assertEqual(self.ask("listed", "mail", State.WAITING, 9), [])
 
     def test_failures(self) -> None:
-        """The latest failures of an app are those that failed last, whenever they were accepted."""
+        """The latest failures of an app, or of all, are those that failed last, whenever they were accepted."""
         ids = self.accept(5)
         others = self.accept(1, "news")
         leased = self.lease()
@@ -166,6 +166,14 @@ class OutcomeLogContract(StoreContract):
         self.case.assertEqual(self.ask("failures", "chess", 2), found[:2])
         self.case.assertEqual([each.outcome.apns_id for each in self.ask("failures", "news", 9)], others)
         self.case.assertEqual(self.ask("failures", "go", 9), [])
+        self.world.clock.advance(1)
+        [last] = self.accept(1, "go")
+        self.settle(self.lease(app="go"), State.EXPIRED, 0, "")
+        latest = [each.outcome.apns_id for each in self.ask("failures", None, 9)]
+        self.case.assertEqual(
+            (latest[0], sorted(latest[1:3]), latest[3:]), (last, sorted([ids[2], *others]), [ids[0], ids[3]])
+        )
+        self.case.assertEqual([each.outcome.apns_id for each in self.ask("failures", None, 1)], [last])
         self.ask("retry", "chess", 10)
         self.case.assertEqual(len(self.ask("failures", "chess", 9)), 2)
 

@@ -9,7 +9,19 @@ import attrs
 
 from txapns.daemon.apps import WARNINGS
 
-__all__ = ["Cell", "Kind", "clock_time", "duration", "expiry", "latency", "left", "number", "per_second", "urgent"]
+__all__ = [
+    "Cell",
+    "Kind",
+    "clock_time",
+    "date_time",
+    "duration",
+    "expiry",
+    "latency",
+    "left",
+    "number",
+    "per_second",
+    "urgent",
+]
 
 #: How to mark something; empty for not at all.
 Kind: TypeAlias = Literal["", "ok", "notice", "warn", "bad"]
@@ -51,6 +63,11 @@ def left(expires: float, now: float) -> tuple[str, Kind]:
 def urgent(expires: float, now: float) -> bool:
     """Tell whether a certificate has expired, or expires so soon that it has to be renewed at once."""
     return expires - now <= WARNINGS[-1] * _DAY
+
+
+def date_time(at: float) -> str:
+    """Return the date and the time of the day, UTC."""
+    return f"{datetime.fromtimestamp(at, timezone.utc):%Y-%m-%d %H:%M:%S}"
 
 
 def clock_time(at: float) -> str:

@@ -31,7 +31,7 @@ from txapns.daemon.sending.webhook import Webhook, WebhookState
 from txapns.daemon.slices import APPS, in_slices
 from txapns.daemon.store.cluster import NodeStatus
 from txapns.daemon.store.store import IStore
-from txapns.daemon.values import App, Depth
+from txapns.daemon.values import App, Depth, Entry
 from txapns.gateway import Gateway
 
 __all__ = [
@@ -48,6 +48,8 @@ __all__ = [
 
 _log = Logger()
 
+# How many of the latest failures of all apps are read.
+_FAILURES = 12
 # The duty of the node that exports the metrics of all nodes together.
 _METRICS = "metrics"
 
@@ -164,6 +166,7 @@ class Overview:
     :ivar nodes: all nodes that share the database; none if no other can, or if that is unknown.
     :ivar warnings: what endangers what is stored, for a person.
     :ivar size: how many octets the database takes; ``None`` if that is unknown.
+    :ivar failures: the latest failures of all apps, the latest first; none if they are unknown.
     """
 
     at: float
@@ -176,6 +179,7 @@ class Overview:
     nodes: tuple[NodeStatus, ...] = ()
     warnings: tuple[str, ...] = ()
     size: int | None = None
+    failures: tuple[Entry, ...] = ()
 
     @property
     def faults(self) -> list[str]:
@@ -357,6 +361,7 @@ class HealthCheck:
             tuple(nodes),
             tuple(self._store.warnings),
             await _or_default(self._store.size(), None),
+            tuple(await _or_default(self._store.outcomes.failures(None, _FAILURES), ())),
         )
 
     async def _app_overviews(

@@ -1,15 +1,13 @@
 """
-The last 15 minutes, in memory: how many notifications there were, and the latest that failed.
+The last 15 minutes, in memory: how many notifications there were.
 
 Memory does not grow with the number of notifications. The counts are read every two seconds from
-:class:`~txapns.daemon.operations.metrics.Totals` and become one number for every ten seconds; only the latest
-rejections are kept, with shortened tokens.
+:class:`~txapns.daemon.operations.metrics.Totals` and become one number for every ten seconds.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 
 import attrs
 from twisted.internet.interfaces import IReactorTime
@@ -18,30 +16,14 @@ from txapns._network.alarm import Alarm
 from txapns._network.clocks import wall_clock
 from txapns.daemon.operations.activity import Activity
 from txapns.daemon.operations.metrics import Totals
-from txapns.daemon.values import Leased, Settlement, State
-from txapns.errors import redact
 
-__all__ = ["KEPT", "SPAN", "STEP", "History", "RejectedNotification"]
+__all__ = ["SPAN", "STEP", "History"]
 
 #: The length of a step in seconds, and how many steps are kept.
 STEP, SPAN = 10, 90
-#: How many rejections are kept.
-KEPT = 12
 
 _TICK = 2.0
-_REJECTED = State.REJECTED
 _RECENT = 5  # ticks over which the current rate is measured
-
-
-@attrs.frozen
-class RejectedNotification:
-    """A notification that Apple rejected; ``at`` is in UNIX seconds."""
-
-    at: float
-    app: str
-    token: str
-    status: int
-    reason: str
 
 
 class History:
@@ -58,7 +40,6 @@ class History:
         self._totals = totals
         self._steps: deque[tuple[float, Totals]] = deque(maxlen=SPAN)
         self._recent: deque[tuple[float, Totals]] = deque(maxlen=_RECENT + 1)
-        self._rejections: deque[RejectedNotification] = deque(maxlen=KEPT)
         self._begun = (0.0, attrs.evolve(totals))
         self._alarm = Alarm(clock, self._tick)
 
@@ -82,29 +63,12 @@ class History:
         ahead = self._wall.now() - self._clock.seconds()
         return [(round(began + ahead), counts) for began, counts in self._steps]
 
-    def rejections(self) -> list[RejectedNotification]:
-        """Return the latest rejections, newest first."""
-        return list(self._rejections)
-
     def rates(self) -> Totals:
         """Return the current rates per second."""
         if len(self._recent) < 2:
             return Totals()
         (before, first), (now, last) = self._recent[0], self._recent[-1]
         return _difference(first, last, max(now - before, 0.001))
-
-    def settled(self, app: str, leased: Sequence[Leased], settlements: Sequence[Settlement]) -> None:
-        """Keep the latest rejections of a chunk, and how soon it was answered."""
-        self.activity.settled(app, leased, settlements)
-        rejected = [each for each in settlements if each.state is _REJECTED][-KEPT:]
-        if not rejected:
-            return
-        numbers = {each.number for each in rejected}
-        tokens = {each.number: each.content.channel or redact(each.token) for each in leased if each.number in numbers}
-        now = self._wall.now()
-        for each in rejected:
-            token = tokens.get(each.number, "…")
-            self._rejections.appendleft(RejectedNotification(now, app, token, each.status, each.reason))
 
     def _tick(self) -> None:
         now = self._clock.seconds()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import datetime, timezone
 from uuid import UUID
 
 from twisted.web.template import Tag, tags
@@ -12,12 +11,12 @@ from twisted.web.template import Tag, tags
 from txapns import reasons
 from txapns.daemon.errors import Unavailable
 from txapns.daemon.interfaces import IFeedbackLog, IOutcomeLog
-from txapns.daemon.operations.cells import number
+from txapns.daemon.operations.cells import date_time, number
 from txapns.daemon.store.queue import SCANNED
 from txapns.daemon.values import Entry, FeedbackEntry, Outcome, State
 from txapns.errors import redact
 
-__all__ = ["MOST", "LookUp"]
+__all__ = ["MOST", "LookUp", "answer"]
 
 #: How many notifications are shown of an app or a device.
 MOST = 12
@@ -74,13 +73,13 @@ def _of_notification(outcome: Outcome | None) -> str:
     if outcome is None:
         return "The app has no notification with this apns-id, or it is forgotten."
     attempts = "1 attempt" if outcome.attempts == 1 else f"{number(outcome.attempts)} attempts"
-    text = f"{outcome.state.name.capitalize()}, accepted by the daemon at {_date(outcome.accepted_at)} UTC"
+    text = f"{outcome.state.name.capitalize()}, accepted by the daemon at {date_time(outcome.accepted_at)} UTC"
     if outcome.settled_at is not None:
-        text = f"{text}, final at {_date(outcome.settled_at)} UTC"
+        text = f"{text}, final at {date_time(outcome.settled_at)} UTC"
     text = f"{text}; {attempts} before."
     if outcome.status or outcome.reason:
         explained = reasons.text(outcome.status, outcome.reason) if outcome.status else "Apple did not answer."
-        text = f"{text} {_answer(outcome)}: {explained}"
+        text = f"{text} {answer(outcome)}: {explained}"
     if outcome.channel is not None:
         text = f"{text} Channel: {outcome.channel}."
     if outcome.environment is not None:
@@ -92,7 +91,9 @@ def _of_device(token: bytes, entry: FeedbackEntry | None) -> str:
     if entry is None:
         return f"The device token {redact(token)} is not among the dead tokens of the app."
     explained = reasons.text(410, entry.reason)
-    return f"The device token {redact(token)} is dead since {_date(entry.timestamp)} UTC, {entry.reason}: {explained}"
+    return (
+        f"The device token {redact(token)} is dead since {date_time(entry.timestamp)} UTC, {entry.reason}: {explained}"
+    )
 
 
 def _device_table(found: Sequence[Entry]) -> Tag:
@@ -120,18 +121,15 @@ def _row(outcome: Outcome, text: str, note: str) -> Tag:
     meaning = _MEANINGS.get(outcome.state, "")
     if outcome.status and outcome.reason:
         meaning = f"{meaning}{reasons.text(outcome.status, outcome.reason)}"
-    cells = (outcome.state.name.lower(), _answer(outcome) or "–", meaning or "–")
+    cells = (outcome.state.name.lower(), answer(outcome) or "–", meaning or "–")
     return tags.tr(
-        tags.th(_date(at), scope="row", role="rowheader"),
+        tags.th(date_time(at), scope="row", role="rowheader"),
         tags.td(text, tags.small(note) if note else "", role="cell"),
         [tags.td(each, role="cell") for each in cells],
         role="row",
     )
 
 
-def _answer(outcome: Outcome) -> str:
+def answer(outcome: Outcome) -> str:
+    """Return Apple's answer to a notification, or why there is none; empty if it is not known yet."""
     return f"{outcome.status} {outcome.reason}".strip() if outcome.status else outcome.reason
-
-
-def _date(at: float) -> str:
-    return f"{datetime.fromtimestamp(at, timezone.utc):%Y-%m-%d %H:%M:%S}"

@@ -37,7 +37,7 @@ __all__ = ["StatusPage"]
 
 _ALL = Query()
 _TURN = 3  # rows of a table that are written in one turn of the reactor
-_SCOPE = "What waits is counted for all nodes together; the other figures are of this node."
+_SCOPE = "What waits, and the latest failures, are those of all nodes; the other figures are of this node."
 _STATIC = files("txapns.daemon.operations") / "static"
 
 

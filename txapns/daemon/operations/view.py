@@ -9,16 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timezone
+from urllib.parse import quote
 
 import attrs
 
 from txapns.daemon.operations.app_list import COLUMNS, AppDigest, Query, app_row
-from txapns.daemon.operations.cells import Cell, Kind, clock_time, duration, left, number, per_second
+from txapns.daemon.operations.cells import Cell, Kind, clock_time, date_time, duration, left, number, per_second
 from txapns.daemon.operations.health import Overview, WebhookOverview
 from txapns.daemon.operations.history import SPAN, STEP, History
+from txapns.daemon.operations.look_up import answer
 from txapns.daemon.operations.metrics import Totals
 from txapns.daemon.operations.nodes import CLOCK, node_concerns
 from txapns.daemon.store.cluster import NodeStatus
+from txapns.daemon.values import Entry
 
 __all__ = ["TABLES", "Figure", "Headline", "Listing", "Rate", "View", "view_of"]
 
@@ -38,10 +41,10 @@ TABLES = {
         "Apps and their state, problems first",
         "No app.",
     ),
-    "rejections": (
-        ("Time", "App", "Device token", "Status#", "Reason"),
-        "Latest rejections by Apple, newest first",
-        "Apple has rejected nothing since the start.",
+    "failures": (
+        ("Time, UTC", "App", "Device token or channel", "State", "Answer"),
+        "What was rejected, expired or was given up last, newest first",
+        "None is known.",
     ),
     "webhooks": (
         ("Webhook", "State", "Pending#", "Delivered#"),
@@ -143,10 +146,6 @@ def view_of(overview: Overview, digest: AppDigest, history: History, up: float, 
     :param up: how long the daemon has been running, in seconds.
     """
     now, found = overview.at, digest.find(query)
-    rejections = [
-        [Cell(clock_time(each.at)), Cell(each.app), Cell(each.token), Cell(str(each.status or "–")), Cell(each.reason)]
-        for each in history.rejections()
-    ]
     nodes = {"nodes": [_node_row(node, overview) for node in overview.nodes]} if overview.node else {}
     return View(
         f"Push daemon {overview.node}".strip(),
@@ -158,7 +157,7 @@ def view_of(overview: Overview, digest: AppDigest, history: History, up: float, 
         Listing(found.text, query.search, found.previous, found.next),
         {
             "apps": [app_row(app, history.activity, now) for app in found.apps],
-            "rejections": rejections,
+            "failures": [_failure_row(each) for each in overview.failures],
             "webhooks": [_webhook_row(each) for each in overview.webhooks],
             "minutes": _minutes(history.steps()),
             **nodes,
@@ -193,6 +192,18 @@ def _rates(history: History) -> Iterable[Rate]:
         points = tuple([round(getattr(counts, name) / STEP, 2) for _, counts in steps])
         summary = f"peak {per_second(max(points))}/s" if points else f"measured every {STEP} seconds"
         yield Rate(label, per_second(getattr(rates, name)), summary, points)
+
+
+def _failure_row(failure: Entry) -> list[Cell]:
+    outcome = failure.outcome
+    at = outcome.accepted_at if outcome.settled_at is None else outcome.settled_at
+    return [
+        Cell(date_time(at)),
+        Cell(outcome.app, link=f"apps/{quote(outcome.app)}"),
+        Cell(failure.place),
+        Cell(outcome.state.name.lower()),
+        Cell(answer(outcome) or "–"),
+    ]
 
 
 def _webhook_row(webhook: WebhookOverview) -> list[Cell]:

@@ -64,10 +64,12 @@ class ManyTests(SynchronousTestCase):
         return found
 
     def test_failures(self) -> None:
-        """The latest failures of an app are read from an index of them."""
+        """The latest failures of an app, or of all, are read from an index of them."""
         found = self.ask("failures", "chess", 12)
         self.assertEqual(len(found), 12)
         self.assertTrue(all(each.outcome.app == "chess" and each.outcome.state > 1 for each in found))
+        self.assertLess(self.steps, 5_000)
+        self.assertEqual(len(self.ask("failures", None, 12)), 12)
         self.assertLess(self.steps, 5_000)
 
     def test_of_device(self) -> None:

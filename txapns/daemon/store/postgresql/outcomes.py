@@ -74,12 +74,15 @@ _LIST_WAITING = _ENTRIES.format(f"{_WAITING} WHERE {_PAGE}")
 
 _LIST_SETTLED = _ENTRIES.format(f"{_SETTLED} WHERE {{}} AND {_PAGE}")
 
-_FAILED = f"{_APP} AND state > 1 AND state < 5"
+_FAILED = "state > 1 AND state < 5"
+_FAILED_OF = f"{_APP} AND {_FAILED}"
 
-_FAILURES = _ENTRIES.format(f"{_SETTLED} WHERE {_FAILED} ORDER BY settled_at DESC LIMIT %(limit)s")
+_LATEST_FAILURES = _ENTRIES.format(f"{_SETTLED} WHERE {{}} ORDER BY settled_at DESC LIMIT %(limit)s")
+
+_FAILURES, _FAILURES_OF = _LATEST_FAILURES.format(_FAILED), _LATEST_FAILURES.format(_FAILED_OF)
 
 _FAILED_OF_DEVICE = f"""
-SELECT number FROM outcome WHERE {_FAILED} AND token = %(token)s ORDER BY number DESC LIMIT %(limit)s
+SELECT number FROM outcome WHERE {_FAILED_OF} AND token = %(token)s ORDER BY number DESC LIMIT %(limit)s
 """
 
 _LATEST_NUMBERS = f"""
@@ -195,10 +198,11 @@ class PostgreSQLOutcomeLog:
         values, lead = {"app": app, "limit": limit, "after": after}, self._lead()
         return self._read(lambda connection: _entries(connection, statement, values, lead))
 
-    def failures(self, app: str, limit: int) -> Deferred[list[Entry]]:
+    def failures(self, app: str | None, limit: int) -> Deferred[list[Entry]]:
         """See :meth:`IOutcomeLog.failures`."""
+        statement = _FAILURES if app is None else _FAILURES_OF
         values, lead = {"app": app, "limit": limit}, self._lead()
-        reading = self._read(lambda connection: _entries(connection, _FAILURES, values, lead))
+        reading = self._read(lambda connection: _entries(connection, statement, values, lead))
         return reading.addCallback(latest_failures)
 
     def of_device(self, app: str, token: bytes, limit: int) -> Deferred[list[Entry]]:

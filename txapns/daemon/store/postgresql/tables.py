@@ -172,6 +172,7 @@ CREATE INDEX outcome_failed_token ON outcome (app, token, number) WHERE state > 
 CREATE INDEX queue_waiting ON queue (app, number);
 CREATE INDEX outcome_failed_app ON outcome (state, app, number) WHERE state > 1;
 """,
+        "CREATE INDEX outcome_failed_last ON outcome (settled_at) WHERE state > 1 AND state < 5",
     ),
     # An older node would make due at its start what is not sent before a date, and send what is superseded; and it does
     # not know flows, or would go on using those that are forgotten.

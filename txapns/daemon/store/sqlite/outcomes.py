@@ -66,14 +66,20 @@ _LIST = f"""
 {_OUTCOMES} WHERE state = ? AND app = {_APP} AND queue_delivery.number > ? ORDER BY queue_delivery.number LIMIT ?
 """
 
-_FAILED = f"app = {_APP} AND state > 1 AND state < 5"
+_FAILED = "state > 1 AND state < 5"
+_FAILED_OF = f"app = {_APP} AND {_FAILED}"
 
-_FAILURES = f"""
-WHERE queue_delivery.number IN (SELECT number FROM queue_delivery WHERE {_FAILED} ORDER BY settled_at DESC LIMIT ?)
+_LATEST_FAILURES = f"""
+{_OUTCOMES} WHERE queue_delivery.number IN (
+    SELECT number FROM queue_delivery {{}} ORDER BY settled_at DESC LIMIT ?
+)
 """  # noqa: S608 - no values
 
+_FAILURES = _LATEST_FAILURES.format(f"INDEXED BY queue_delivery_failed_last WHERE {_FAILED}")
+_FAILURES_OF = _LATEST_FAILURES.format(f"WHERE {_FAILED_OF}")
+
 _OF_DEVICE = f"""
-SELECT number FROM (SELECT number FROM queue_delivery WHERE {_FAILED} AND token = ? ORDER BY number DESC LIMIT ?)
+SELECT number FROM (SELECT number FROM queue_delivery WHERE {_FAILED_OF} AND token = ? ORDER BY number DESC LIMIT ?)
 UNION
 SELECT number FROM (SELECT number, app, token FROM queue_delivery ORDER BY number DESC LIMIT {SCANNED})
 WHERE app = {_APP} AND token = ?
@@ -195,10 +201,11 @@ class SQLiteOutcomeLog:
         statement, lead = _of_state(_LIST, state), self._lead()
         return self._read(lambda connection: _entries(connection, statement, [app, after, limit], lead))
 
-    def failures(self, app: str, limit: int) -> Deferred[list[Entry]]:
+    def failures(self, app: str | None, limit: int) -> Deferred[list[Entry]]:
         """See :meth:`IOutcomeLog.failures`."""
-        statement, lead = _OUTCOMES + _FAILURES, self._lead()
-        reading = self._read(lambda connection: _entries(connection, statement, [app, limit], lead))
+        statement, values = (_FAILURES, [limit]) if app is None else (_FAILURES_OF, [app, limit])
+        lead = self._lead()
+        reading = self._read(lambda connection: _entries(connection, statement, values, lead))
         return reading.addCallback(latest_failures)
 
     def of_device(self, app: str, token: bytes, limit: int) -> Deferred[list[Entry]]:

@@ -133,6 +133,7 @@ DROP INDEX queue_delivery_failed;
 DROP INDEX queue_delivery_dead;
 CREATE INDEX queue_delivery_failed ON queue_delivery (state, app, number) WHERE state > 1
 """,
+        "CREATE INDEX queue_delivery_failed_last ON queue_delivery (settled_at) WHERE state > 1 AND state < 5",
     ),
 )
 
