@@ -64,7 +64,7 @@ class RecordedOutcome:
     """
     What became of a notification, in the order in which the daemon learned it.
 
-    :ivar token: the device token, in hexadecimal; ``""`` for a broadcast.
+    :ivar token: the device token, in hexadecimal; ``""`` for a broadcast, of which the outcome has the channel.
     :ivar settled_at: when that was stored, in UTC.
     :ivar cursor: pass it as ``after`` to go on after this one. The cursors of an app are 1, 2, 3 and so on: one that is
         missing was forgotten before it was read.
