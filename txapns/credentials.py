@@ -435,7 +435,7 @@ def _aware(now: datetime | None) -> datetime:
         if now.utcoffset() is not None:
             return now.astimezone(timezone.utc)
     except (AttributeError, TypeError, OverflowError):
-        pass  # it is no datetime, or too close to the first or last date that Python has
+        pass  # it is not a datetime, or too close to the first or last date that Python has
     raise CredentialError("now must be a datetime with a time zone")
 
 

@@ -34,7 +34,7 @@ class UsageTests(SynchronousTestCase):
             (("channels", "list", "--app", "chess", "--certificate", __file__), "the daemon has the credential"),
             (("broadcast", "a"), "Give either --content-state or --payload."),
             (("broadcast", "a", *_STATE, "--payload", __file__), "Give either --content-state or --payload."),
-            (("broadcast", "a", "--content-state", "[1]"), "this is no JSON object"),
+            (("broadcast", "a", "--content-state", "[1]"), "this is not a JSON object"),
             (("broadcast", "a", "--content-state", "home=1"), "this is not JSON"),
             (("broadcast", *_STATE), "Missing argument"),
         ):

@@ -6,7 +6,7 @@ that lives on it, so a closed client leaves no thread, no socket and no pipe beh
 
 **After a fork** the thread is the parent's, and so are the connections. The child closes its copies of their
 descriptors, keeps the objects so that nothing of them ever runs again, and starts a reactor of its own when it needs
-one. Nothing is locked while anything is waited for, and the child makes the only lock anew, so it does not matter what
+one. Nothing is locked while anything is waited for, and the child makes the only lock again, so it does not matter what
 the parent's threads were doing.
 
 **At exit** everything gets a bounded time to close.
@@ -104,7 +104,7 @@ if hasattr(os, "register_at_fork"):
 
 class Resident(Generic[T]):
     """
-    Something that lives on the reactor, and is made anew in each process that uses it.
+    Something that lives on the reactor, and is made again in each process that uses it.
 
     :param make: makes it, given the reactor.
     :param close: closes it.

@@ -254,7 +254,7 @@ def _state(context: click.Context, parameter: click.Parameter, given: str | None
     except ValueError as error:
         raise click.BadParameter(f"this is not JSON: {error}") from None
     if state is not None and not isinstance(state, dict):
-        raise click.BadParameter("this is no JSON object")
+        raise click.BadParameter("this is not a JSON object")
     return state
 
 

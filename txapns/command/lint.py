@@ -149,7 +149,7 @@ def _payload(content: Mapping[str, Any]) -> bytes:
         try:
             return b64decode(text, validate=True)
         except binascii.Error:
-            return text  # which is no JSON object, and so there is a finding
+            return text  # which is not a JSON object, and so there is a finding
     return payload.encode("utf-8", "surrogatepass") if isinstance(payload, str) else _written(payload)
 
 

@@ -61,7 +61,7 @@ __all__ = [
 MAX_PAYLOAD, MAX_HEADER, MAX_TOKEN = 65_536, 1_024, 512
 
 _FIELDS = frozenset({"apns-topic", "apns-push-type", "apns-priority", "apns-expiration", "apns-collapse-id", CHANNEL})
-# The fields that callers may set, of a notification and of a broadcast, whose channel is no field to them.
+# The fields that callers may set, of a notification and of a broadcast. The channel is not one of them.
 _NAMES = sorted(_FIELDS - {CHANNEL} | {"apns-id"})
 _BROADCAST_NAMES = sorted(_FIELDS - {CHANNEL, "apns-collapse-id"} | {"apns-request-id"})
 _PUSH_TYPE = "apns-push-type"

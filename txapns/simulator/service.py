@@ -96,7 +96,7 @@ FLAGS = {
 
 
 def read_interface(text: str) -> str:
-    """Check the address to listen at; raises :exc:`ValueError` if it is none."""
+    """Check the address to listen at; raises :exc:`ValueError` if it is not one."""
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:

@@ -37,7 +37,7 @@ def parse_strings(text: str) -> dict[str, str]:
     if text.lstrip().startswith("{"):
         content = json_object(text.encode("utf-8", "replace"))
         if content is None or not all(isinstance(value, str) for value in content.values()):
-            raise MalformedStrings("this begins like JSON, but is no object of texts")
+            raise MalformedStrings("this begins like JSON, but is not an object of texts")
         return content
     found = {}
     position = _skip(text, 0)

@@ -27,8 +27,8 @@ class TokenUpdates:
     The provider tokens in use.
 
     Apple documents the limit for one connection, but counts by team: a provider with several connections or hosts has
-    to use the same token on all of them. So a token that was used before is no update, and may be used on any number of
-    connections, beside another.
+    to use the same token on all of them. So a token that was used before is not an update, and may be used on any
+    number of connections, beside another.
     """
 
     def __init__(self) -> None:

@@ -232,7 +232,7 @@ class Admin:
 
 
 def _app_of(path: bytes) -> str | None:
-    """Return the app whose page has a path; ``None`` if it is no such page."""
+    """Return the app whose page has a path; ``None`` if it is another page."""
     name = unquote(path[len(_APPS) :].decode("latin-1")) if path.startswith(_APPS) else ""
     return name if NAME.fullmatch(name) else None
 

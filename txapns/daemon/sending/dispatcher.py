@@ -8,7 +8,7 @@ leases are renewed, by one timer for all apps.
 
 Where several nodes share the store, each sends what any of them accepted: once a second the dispatcher looks for apps
 that have something due. When the node's life is about to end, it stops sending at once, and goes on when the node has
-joined the others anew, after a moment: if the database was away from all nodes, each of them may know what became of
+joined the others again, after a moment: if the database was away from all nodes, each of them may know what became of
 its notifications, and has to store that before another takes them for unsent. What other nodes report of an app's
 circuit goes to its sender.
 """
@@ -45,7 +45,7 @@ _log = Logger()
 RENEWALS = 3
 #: How often to look for what other nodes accepted, in seconds.
 LOOK = 1.0
-#: How many seconds after the node has joined anew it begins to send. By then the others have joined, too.
+#: How many seconds after the node has joined again it begins to send. By then the others have joined, too.
 GRACE = 3.0
 
 

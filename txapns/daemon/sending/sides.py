@@ -19,10 +19,10 @@ Apple's and the reason is that the server does not know it. Before the other sid
 refusal: whatever happens then, the side that refused is not asked again. What is known counts for a time, since a
 token's device may change.
 
-What production refused and the sandbox refuses, too, has the outcome that production gave. A bad token is no fault of
-an environment's credential: that has reasons of its own, and a circuit breaker on each side. While a side's breaker is
-open, what is for it is put off, without counting an attempt; what is for the other side goes on. If both are open, the
-app's own breaker opens.
+What production refused and the sandbox refuses, too, has the outcome that production gave. A bad token is not the
+fault of a credential, whose faults have reasons of their own; each side has a circuit breaker for these. While a side's
+breaker is open, what is for it is put off, without counting an attempt; what is for the other side goes on. If both are
+open, the app's own breaker opens.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ __all__ = ["NEITHER_AGE", "SANDBOX_AGE", "SidedClient"]
 
 _log = Logger()
 
-#: For how many seconds it counts that a token is of the sandbox. It counts anew when half of that is over.
+#: For how many seconds it counts that a token is of the sandbox. It is stored again once half of that is over.
 SANDBOX_AGE = 90 * 86_400.0
 #: The same that both sides refuse it, or that production does and the sandbox has not answered.
 NEITHER_AGE = 7 * 86_400.0

@@ -25,7 +25,7 @@ def channel_of(headers: str | None) -> str | None:
     """
     Find the channel of a broadcast.
 
-    :param headers: the header fields of its message, in JSON; ``None`` for what is no broadcast.
+    :param headers: the header fields of its message, in JSON; ``None`` if it is not a broadcast.
     """
     if headers is None:
         return None

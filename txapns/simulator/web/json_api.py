@@ -127,7 +127,7 @@ def number(given: Mapping[str, str], name: str, default: float, most: float) -> 
 
 
 def whole(text: str) -> int | None:
-    """Read a whole number in decimal digits; ``None`` if it is none, or has more than 16 digits."""
+    """Read a whole number in decimal digits; ``None`` if it is not one, or has more than 16 digits."""
     return int(text) if _WHOLE.fullmatch(text) else None
 
 

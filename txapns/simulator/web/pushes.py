@@ -134,7 +134,7 @@ def _read(content: dict[str, Any]) -> Push:
         raise Refused("the headers must be an object of texts", "headers")
     for name, value in headers.items():
         if name.startswith(":") or _FORBIDDEN & {*name, *value}:
-            raise Refused("this is no header field", f"headers.{name}")
+            raise Refused("this is not a header field", f"headers.{name}")
     if payload is None:
         payload = ""
     if not isinstance(payload, str):

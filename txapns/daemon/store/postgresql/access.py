@@ -52,7 +52,7 @@ def make_store(clock: IReactorTime, configuration: Configuration) -> IStore:
 
 
 def make_visitor(clock: IReactorTime, section: DatabaseSection) -> IVisitedStore:
-    """Make the store of a process that is no node; see :func:`txapns.daemon.store.factory.make_visitor`."""
+    """Make the store of a process that is not a node; see :func:`txapns.daemon.store.factory.make_visitor`."""
     return Visitor(Database(settings_of(section), clock))
 
 

@@ -171,7 +171,7 @@ class PostgreSQLCluster:
     def digest(self, digest: str) -> None:
         changed, self._digest = digest != self._digest, digest
         if changed and self._running:
-            self._next.set(0.0)  # or the others would see a difference that is none
+            self._next.set(0.0)  # or the others would go on seeing a difference
 
     def nodes(self) -> Deferred[list[NodeStatus]]:
         """See :meth:`ICluster.nodes`."""

@@ -1,5 +1,5 @@
 """
-A connection to the database that is made anew after it was lost. It belongs to one thread.
+A connection to the database that is made again after it was lost. It belongs to one thread.
 
 A transaction is tried again in two cases: if it met another one in the same rows (a serialization failure, a deadlock),
 and if the connection broke before COMMIT was sent, since then it was surely rolled back; the server may have been
@@ -90,7 +90,7 @@ class Mode:
 
 class DatabaseConnection:
     """
-    A connection that is made anew after it was lost.
+    A connection that is made again after it was lost.
 
     :param patience: how many seconds a transaction may take, and a statement on the server; 0 for no limit.
 

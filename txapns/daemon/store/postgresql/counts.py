@@ -99,6 +99,6 @@ class WaitingCounts:
         """
         self.looked = now
         self._others = found.others
-        anew, self._node = self._node not in (None, found.node), found.node
-        if anew or (changes is not None and changes == self.changes):
+        other, self._node = self._node not in (None, found.node), found.node
+        if other or (changes is not None and changes == self.changes):
             self._own = Counter(found.own)

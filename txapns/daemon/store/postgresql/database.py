@@ -307,7 +307,7 @@ class Database:
         now = self.clock.seconds()
         for connection in self._watched:
             if connection.cut(now):
-                _log.warn("{where} is silent; connecting anew", where=self.settings.where)
+                _log.warn("{where} is silent; connecting again", where=self.settings.where)
         if self._open and self.health.refusal and not self._trying:
             self._trying = True
             accept, settle = self._links["accept"], self._links["settle"]

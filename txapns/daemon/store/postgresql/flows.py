@@ -3,8 +3,8 @@ The flows of the queue in PostgreSQL: what one caller sends for one app in one l
 
 A flow comes with its first notification, and is forgotten a while after nothing of it waits any more and nothing is a
 dead letter, which might be tried again. Each node remembers the ids of flows, and another one may have forgotten them
-meanwhile. So a transaction that accepts holds its flows until it ends; what is gone it makes anew. Flows that are held
-are not forgotten, and others only if there is still nothing of them once nobody can hold them.
+meanwhile. So a transaction that accepts holds its flows until it ends, and makes those again that are gone. Flows that
+are held are not forgotten, and others only if there is still nothing of them once nobody can hold them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from txapns.daemon.store.postgresql.schema import Connection
 
 __all__ = ["find_flows", "forget_flows", "hold_flows"]
 
-#: How many flows a node remembers; if there are more, it begins anew.
+#: How many flows a node remembers; if there are more, it forgets all and begins again.
 MOST = 100_000
 
 _HOLD = "SELECT id FROM flow WHERE id = ANY(%s) ORDER BY id FOR KEY SHARE"

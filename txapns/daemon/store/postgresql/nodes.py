@@ -18,7 +18,7 @@ So a node that finds the clock behind what it was, by its own monotonic clock, w
 a node that joins, which has nothing to compare with, finds it behind the latest heartbeat of any node. A monotonic
 clock may stand still, but does not run ahead, so nothing is corrected wrongly.
 
-A step forward cannot be told from a pause of the node, and is not corrected: lives end early, and all join anew.
+A step forward cannot be told from a pause of the node, and is not corrected: lives end early, and all nodes join again.
 """
 
 from __future__ import annotations

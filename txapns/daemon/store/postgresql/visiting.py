@@ -1,4 +1,4 @@
-"""One transaction from a process that is no daemon."""
+"""One transaction from a process that is not a daemon."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-The store as a process sees it that is no node: what became of notifications, and the apps.
+The store as seen by a process that is not a node: what became of notifications, and the apps.
 
 It neither accepts nor sends, so it needs no life of its own, and takes no name away from a node. What it puts back into
 the queue, or deletes there, is counted in the row of nobody; see :mod:`txapns.daemon.store.postgresql.tables`.
@@ -25,7 +25,7 @@ __all__ = ["Visitor"]
 
 @implementer(IVisitedStore)
 class Visitor:
-    """The store, for a process that is no node."""
+    """The store, for a process that is not a node."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

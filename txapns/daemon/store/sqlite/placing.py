@@ -2,7 +2,7 @@
 When something is due that is not sent before a date of the wall clock.
 
 It is placed on the queue's timeline when it is accepted. At a start, and when the wall clock was set meanwhile, what is
-not leased is placed anew, a part at a time. What becomes due too early nevertheless is found when it is to be leased.
+not leased is placed again, a part at a time. What becomes due too early nevertheless is found when it is to be leased.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ UPDATE queue_delivery SET due = not_before - ? WHERE number IN (SELECT value FRO
 
 
 def place_these(connection: sqlite3.Connection, numbers: list[int], lead: int) -> None:
-    """Place some anew, in a transaction of the caller's."""
+    """Place some again, in a transaction of the caller's."""
     connection.execute(_PLACE_THESE, [lead, array(numbers)])
 
 
 def place(connection: sqlite3.Connection, after: Mark, lead: int, leased: Iterable[int]) -> Mark | None:
     """
-    Place the next few anew, in a transaction of the caller's.
+    Place the next few again, in a transaction of the caller's.
 
     :param after: the date and the number of the last one that was looked at.
     :param lead: by how many milliseconds the wall clock is ahead of the timeline.

@@ -89,7 +89,7 @@ class SQLiteTokenEnvironments:
         def read(connection: sqlite3.Connection) -> dict[bytes, TokenEnvironment]:
             found = {}
             for token, kind, until in connection.execute(_LOOK_UP, arguments):
-                with suppress(TypeError, ValueError):  # a damaged row is as none
+                with suppress(TypeError, ValueError):  # a damaged row is left out
                     found[token] = TokenEnvironment(TokenKind(kind), until / 1000)
             return found
 
