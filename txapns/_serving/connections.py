@@ -55,6 +55,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.ssl import CertificateOptions
+from twisted.internet.tcp import Connection
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 from twisted.python.failure import Failure
@@ -219,9 +220,11 @@ class ServerConnection(ProtocolWrapper):
         """Write, and count what the peer does not read."""
         if self.over:
             return
-        self.transport.write(data)
-        if self.paused is not None:
-            self.server.limits.unread.add(self, len(data))
+        rest = _hand_over(self.transport, data)
+        if rest:
+            self.transport.write(rest)
+            if self.paused is not None:
+                self.server.limits.unread.add(self, len(rest))
 
     def writeSequence(self, data: Any) -> None:
         """Write all at once."""
@@ -518,6 +521,19 @@ class _Encrypted(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> ServerConnection | None:
         return self._server.build_encrypted(self._over, addr)
+
+
+def _hand_over(transport: Any, data: bytes) -> bytes:
+    """
+    Hand data to the network at once, if nothing was written before it that waits; returns what is left.
+
+    Twisted would ask the operating system to say when there is room, which there nearly always is, and then not to say
+    so any more: two system calls and an event of the reactor's for each answer.
+    """
+    if not isinstance(transport, Connection) or transport.dataBuffer or transport._tempDataBuffer:
+        return data
+    written = transport.writeSomeData(data)
+    return data[written:] if isinstance(written, int) else data  # if it failed, the reactor finds that out in its way
 
 
 def _origin(address: IAddress | None) -> str:
