@@ -147,7 +147,8 @@ class ProtocolCase(SynchronousTestCase):
         self.protocol.handshakeCompleted()
 
     def carry(self) -> None:
-        """Carry bytes in both directions until there are none."""
+        """Carry bytes in both directions until there are none, in this turn of the reactor and the next."""
+        self.clock.advance(0)
         while True:
             up = self.transport.value()
             self.transport.clear()

@@ -2,9 +2,10 @@
 The provider API's protocol: one HTTP/2 connection to APNs.
 
 Everything that one read brings is settled in one go. Then the connection's room is offered, and everything that goes
-out as a consequence leaves in one write. Per notification there is only the work that the notification itself needs:
-the deadline for answers is one timer for the whole connection. Every eighth of ``timeout`` it marks the latest stream
-and cancels the streams that are older than the oldest mark.
+out as a consequence leaves in one write, at once: with several connections, it would otherwise wait until all of them
+had been read. What is sent apart from a read leaves together at the end of the reactor's turn. Per notification there
+is only the work that the notification itself needs: the deadline for answers is one timer for the whole connection.
+Every eighth of ``timeout`` it marks the latest stream and cancels the streams that are older than the oldest mark.
 
 A connection on which the server was silent for a minute, with or without work, may be dead without either side having
 noticed. A PING is sent, and until something arrives, the connection is given no work.
@@ -24,7 +25,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from txapns import reasons
 from txapns._network.endpoints import url_host
-from txapns._network.transports import transport_of
+from txapns._network.transports import write_at_once
 from txapns._session.lifespan import Lifespan
 from txapns._session.protocol import MAX_RETURNS, GatewayProtocol
 from txapns.credentials import Credential, ProviderToken
@@ -109,6 +110,7 @@ class ProviderAPIProtocol(GatewayProtocol):
         self._given: Headers = ()
         self._fields: Headers = ()
         self._in_round = False
+        self._soon = self.alarm(self._write)
         self._quiet = 0
         self._heard = 0.0
         self._served = 0.0
@@ -156,7 +158,7 @@ class ProviderAPIProtocol(GatewayProtocol):
             self._quiet = 0
             self._watch.set(self._timeout / LOOKS)
         if not self._in_round:
-            self._write()
+            self._soon.set(0)  # with what else is sent in this turn of the reactor
             if not self._requests.open:
                 self.drain(None)
 
@@ -208,6 +210,7 @@ class ProviderAPIProtocol(GatewayProtocol):
     def ended(self, error: APNSError) -> list[Delivery]:
         """What was sent completely is uncertain; what was not, was not processed."""
         self._watch.cancel()
+        self._soon.cancel()
         if self._silence is not None:
             self._silence.cancel()
             self._silence = None
@@ -225,7 +228,7 @@ class ProviderAPIProtocol(GatewayProtocol):
             return  # what the server makes us answer must not pile up in the transport; resuming writes it
         data = self._requests.data_to_send()
         if data:
-            transport_of(self).write(data)
+            write_at_once(self, data)
         ended = self._requests.take()
         self._settle(ended)
         if ended.unsendable and not self._draining:
