@@ -2,14 +2,18 @@
 What a second process adds: two clients instead of one, and two daemons that share a PostgreSQL server.
 
 On a machine with few cores the second process has no whole one, since servers and caller run there, too. So the rate is
-held against what the cores allow: twice that of one, or what all cores together could do at the CPU time that one took,
-server and all, whichever is less.
+held against what the cores allow: twice that of one, or what all cores together do at the CPU time of a notification
+while two run, server and all, whichever is less. That CPU time is longer than while one runs, as far as two cores share
+a cache, or are the hyperthreads of one. How much longer is shown, and beside it the same for two processes that only
+compute, and have nothing to wait for: what is above that is due to us.
 """
 
 from __future__ import annotations
 
 import os
 import statistics
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -27,16 +31,34 @@ __all__ = ["EXPERIMENTS"]
 #: How many notifications each client sends, and all daemons together.
 CLIENT, DAEMON = 200_000, 100_000
 
+#: Prints how often it did some work in half a second.
+COMPUTE = """
+import time
+count, end = 0, time.monotonic() + 0.5
+while time.monotonic() < end:
+    [bytes(50) for _ in range(200)]
+    count += 1
+print(count)
+"""
+
+
+def computed(processes: int) -> float:
+    """Compute in so many processes at the same time; returns how much each did."""
+    command = [sys.executable, "-c", COMPUTE]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(processes)]
+    return statistics.mean(int(each.communicate()[0]) for each in running)
+
 
 def allowed(rate: float, cpu: float) -> float:
-    """Return how many times the rate of one the cores allow two, if one took so many µs of all cores for each."""
+    """Return how many times the rate of one the cores allow two, if these take so many µs of all cores for each."""
     return min(2.0, (os.cpu_count() or 1) * 1e6 / cpu / rate)
 
 
-def share(one: float, two: float, cpu: float) -> Sample:
-    """Make a sample of two rates, and of the CPU time that one took with all that it needs."""
-    most, times = allowed(one, cpu), two / one
-    return Sample(times / most * 100, {"times one's rate": times, "the cores allow": most, "one, /s": one})
+def share(one: float, two: float, cpu: tuple[float, float]) -> Sample:
+    """Make a sample of two rates, and of the CPU time that a notification took with one and with two, all in all."""
+    most, times = allowed(one, cpu[1]), two / one
+    longer = {"CPU time, times": cpu[1] / cpu[0], "computing, times": computed(1) / computed(2)}
+    return Sample(times / most * 100, {"times one's rate": times, "the cores allow": most} | longer)
 
 
 def send(server: Server, count: int, processes: int) -> tuple[float, float]:
@@ -56,8 +78,8 @@ def clients(settings: Settings) -> Iterator[Mapping[str, Sample]]:
         for number in range(settings.rounds):
             sides = {"one": partial(send, server, count, 1), "two": partial(send, server, count, 2)}
             found = alternating(number, sides)
-            (one, cpu), (two, _) = found["one"], found["two"]
-            yield {"two-clients": share(one, two, cpu)}
+            (one, alone), (two, together) = found["one"], found["two"]
+            yield {"two-clients": share(one, two, (alone, together))}
 
 
 def daemons(settings: Settings) -> Iterator[Mapping[str, Sample]]:
@@ -72,8 +94,10 @@ def daemons(settings: Settings) -> Iterator[Mapping[str, Sample]]:
         for number in range(settings.rounds):
             found = alternating(number, {"one": partial(run, 1), "two": partial(run, 2)})
             one, two = found["one"], found["two"]
-            cpu = sum(one.cpu[name] for name in ("daemon", "database", "server", "caller"))
-            yield {"two-daemons": share(one.rate, two.rate, cpu)}
+            alone, together = (
+                sum(each.cpu[name] for name in ("daemon", "database", "server", "caller")) for each in (one, two)
+            )
+            yield {"two-daemons": share(one.rate, two.rate, (alone, together))}
 
 
 EXPERIMENTS = (
