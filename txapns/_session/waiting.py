@@ -29,10 +29,6 @@ class Admission:
         self._callers: OrderedDict[Deferred[None], None] = OrderedDict()  # cancelling one must not search them all
         self._admitting = False
 
-    @property
-    def _full(self) -> bool:
-        return self._waiting() >= self._most
-
     def check(self) -> None:
         """
         Check that another delivery may wait.
@@ -58,7 +54,7 @@ class Admission:
         if self._admitting:
             return  # a caller sends: the loop below continues
         self._admitting = True
-        while self._callers and (self.closed or not self._full):
+        while self._callers and (self.closed or self._waiting() < self._most):
             ready, _ = self._callers.popitem(last=False)
             ready.callback(None)
         self._admitting = False

@@ -69,6 +69,12 @@ class FormTests(SynchronousTestCase):
         with contextlib.suppress(RequestRefused):
             read(kind, body)
 
+    def test_nested(self) -> None:
+        """A form whose parts are in parts a thousand deep is refused."""
+        parts = [f"Content-Type: multipart/mixed; boundary={n}\r\n\r\n--{n}\r\n".encode() for n in range(1_500)]
+        with self.assertRaises(Malformed):
+            read("multipart/form-data; boundary=x", b"--x\r\n" + b"".join(parts))
+
     def test_kinds(self) -> None:
         """A file is read only where one may be sent, and only a form is a form."""
         kind, body = multipart({"action": b"rotate"})

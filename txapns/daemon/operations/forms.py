@@ -58,12 +58,16 @@ def read_form(request: Request, *, uploads: bool) -> Mapping[str, bytes]:
 
 def _parts(kind: bytes, body: bytes) -> Mapping[str, bytes]:
     """Read a form with a file."""
-    message = message_from_bytes(b"Content-Type: " + kind + b"\r\n\r\n")
-    boundary = (message.get_boundary() or "").encode("ascii", "replace")
+    head = b"Content-Type: " + kind + b"\r\n\r\n"
+    boundary = (message_from_bytes(head).get_boundary() or "").encode("ascii", "replace")
     if not boundary or body.count(b"--" + boundary) > _FIELDS + 1:
         raise Malformed("the form cannot be read")
     form = {}
-    for part in message_from_bytes(b"Content-Type: " + kind + b"\r\n\r\n" + body).walk():
+    try:
+        message = message_from_bytes(head + body)
+    except RecursionError:  # parts within parts
+        raise Malformed("the form cannot be read") from None
+    for part in message.walk():
         name, value = part.get_param("name", header="content-disposition"), part.get_payload(decode=True)
         if isinstance(name, str) and isinstance(value, bytes):
             form[name] = value
