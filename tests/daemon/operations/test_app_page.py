@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -52,6 +53,18 @@ class AppPageTests(SynchronousTestCase):
         for text in ("dddd…dddd", "410 Unregistered", "no longer active for this topic"):
             self.assertIn(text, page)
         self.assertNotIn(DEAD.hex(), page)
+
+    def test_credentials(self) -> None:
+        """The page says which credential an app has: kind, expiry and key id; of one with two sides, both."""
+        self.assertIn("<dt>Credential</dt><dd", self.page())
+        _, side = self.world.add_sandbox()
+        key = self.world.simulator.provider_token()
+        self.world.add_app("chess", sandbox=attrs.evolve(side, credential=key))
+        page = self.page()
+        self.assertRegex(page, r"<dt>Credential, production</dt><dd[^>]*>[0-9-]+, in \S+ days? \(certificate\)</dd>")
+        self.assertRegex(page, rf"<dt>Credential, sandbox</dt><dd[^>]*>{key.key_id} \(key\)</dd>")
+        self.assertNotIn("<dt>Credential</dt>", page)
+        self.assertNotIn("PRIVATE", page)
 
     def test_look_up(self) -> None:
         """What was looked up is on the page of whoever asked."""

@@ -7,7 +7,7 @@ shortened. Buttons are only on the page of a caller who may manage apps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 
 from twisted.internet.defer import Deferred
@@ -129,11 +129,9 @@ class _Page(Element):
     def page(self, request: IRequest | None, tag: Tag) -> Tag:
         """Fill the slots."""
         app = self._app
-        _, state, *others = row = app_row(app, self._history.activity, self._now)
+        row = dict(zip(COLUMNS, app_row(app, self._history.activity, self._now), strict=True))
+        state = row["State"]
         advice = _ADVICE[app.condition] or ("Correct its new settings or credential." if app.reason else "")
-        facts = [("Topic", row[0].note or "none", "")]
-        labels = [column.rstrip("#") for column in COLUMNS[2:]]
-        facts += [(label, _with(cell.text, cell.note), cell.kind) for label, cell in zip(labels, others, strict=True)]
         return tag.fillSlots(
             name=app.name,
             word=state.text.partition(":")[0],
@@ -141,11 +139,25 @@ class _Page(Element):
             state=tags.div(
                 tags.strong(state.text), tags.p(advice, class_="advice") if advice else "", class_=f"state {state.kind}"
             ),
-            figures=[tags.div(tags.dt(label), tags.dd(text, class_=kind)) for label, text, kind in facts],
+            figures=[
+                tags.div(tags.dt(label), tags.dd(_with(cell.text, cell.note), class_=cell.kind))
+                for label, cell in _facts(app, row, self._now)
+            ],
             actions=self._managed,
             found=self._found,
             failures=self._failures,
         )
+
+
+def _facts(app: AppOverview, row: Mapping[str, Cell], now: float) -> Iterator[tuple[str, Cell]]:
+    """Tell what there is to know of an app, of its row in the list; of one with two sides, both credentials."""
+    yield "Topic", Cell(row["App"].note or "none")
+    for column, cell in list(row.items())[2:]:
+        if column == "Credential" and app.sides:
+            for side in app.sides:
+                yield f"Credential, {side.environment}", credential_cell(side.expires, side.key_id, now)
+        else:
+            yield column.rstrip("#"), cell
 
 
 def _cell(credential: Credential, now: float) -> Cell:
