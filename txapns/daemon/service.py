@@ -32,7 +32,7 @@ from txapns.daemon.operations.health import HealthCheck
 from txapns.daemon.operations.history import History
 from txapns.daemon.operations.management import Management
 from txapns.daemon.operations.metrics import DaemonMetrics
-from txapns.daemon.operations.nodes import configuration_digest
+from txapns.daemon.operations.nodes import NodeWatch, configuration_digest
 from txapns.daemon.operations.pruning import Pruning
 from txapns.daemon.operations.status_page import StatusPage
 from txapns.daemon.reloading import check_apps, differences, in_effect, recorded
@@ -238,7 +238,8 @@ class DaemonService(Service):
         on_stop(self.outcomes.stop)
         await self.dispatcher.start()
         on_stop(lambda: self.dispatcher.stop(self._configuration.limits.stop))
-        others: list[Webhooks | History | Pruning] = [self.webhooks, self._history, *self._prunings]
+        nodes = NodeWatch(IReactorTime(self._reactor), self.store.cluster)
+        others: list[Webhooks | History | Pruning | NodeWatch] = [self.webhooks, self._history, *self._prunings, nodes]
         for other in others:
             other.start()
             on_stop(other.stop)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import attrs
+from twisted.internet.defer import fail
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.daemon.admin_world import AdminWorld, node_status
+from tests.daemon.admin_world import AdminWorld, Nodes, node_status
 from txapns.daemon.config.configuration import Configuration
-from txapns.daemon.operations.nodes import configuration_digest, node_concerns
+from txapns.daemon.operations.nodes import NodeWatch, configuration_digest, node_concerns
+from txapns.daemon.store.cluster import NodeStatus, SingleNode
 
-__all__ = ["DigestTests", "NodeConcernsTests"]
+__all__ = ["DigestTests", "NodeConcernsTests", "NodeWatchTests"]
 
 
 class NodeConcernsTests(SynchronousTestCase):
@@ -46,6 +51,58 @@ class NodeConcernsTests(SynchronousTestCase):
         )
 
 
+class NodeWatchTests(SynchronousTestCase):
+    """What is logged of the nodes."""
+
+    def setUp(self) -> None:
+        """Two nodes agree."""
+        self.clock = Clock()
+        self.cluster = Nodes(self.clock, node_status("a", own=True), node_status("b"))
+        self.watch = NodeWatch(self.clock, self.cluster)
+        self.watch.start()
+        self.addCleanup(self.watch.stop)
+
+    def look(self, *nodes: NodeStatus) -> list[str]:
+        """Let the watch look once; returns what it logs."""
+        self.cluster.found = list(nodes) or None
+        with capturedLogs() as events:
+            self.clock.advance(30.0)
+        return [formatEvent(event) for event in events]
+
+    def test_differences(self) -> None:
+        """A difference is logged once, when it was found twice, and once again when it is over."""
+        a, b = node_status("a", own=True), node_status("b")
+        other = attrs.evolve(b, digest="beef")
+        different = ["the nodes have different configurations: a; b"]
+        found = [self.look(*nodes) for nodes in ((a, b), (a, other), (a, other), (a, other), (a, b), (a, b))]
+        over = ["the nodes no longer have different configurations"]
+        self.assertEqual(found, [[], [], different, [], over, []])
+
+    def test_reloaded(self) -> None:
+        """Nodes that are reloaded one after the other say nothing."""
+        a, b = node_status("a", own=True), node_status("b")
+        self.assertEqual([self.look(a, attrs.evolve(b, digest="beef")), self.look(a, b), self.look(a, b)], [[], [], []])
+
+    def test_unavailable(self) -> None:
+        """While the nodes cannot be read, what was found stays."""
+        a, other = node_status("a", own=True), node_status("b", version="0.2")
+        self.look(a, other)
+        self.assertEqual(self.look(), [])
+        self.assertEqual(self.look(a, other), ["the nodes have different versions: a; b"])
+
+    def test_fails(self) -> None:
+        """What should never happen is logged, and the watch goes on."""
+        self.patch(self.cluster, "nodes", lambda: fail(ValueError("unlucky")))
+        self.clock.pump([30.0, 30.0])
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 2)
+
+    def test_alone(self) -> None:
+        """A node that shares its database with none looks at nothing."""
+        clock = Clock()
+        NodeWatch(clock, SingleNode(clock)).start()
+        self.assertEqual(clock.getDelayedCalls(), [])
+
+
 class DigestTests(SynchronousTestCase):
     """The digest of a configuration."""
 
@@ -73,6 +130,7 @@ class DigestTests(SynchronousTestCase):
     def test_different(self) -> None:
         """What becomes of a notification is in it."""
         others = (
+            "outcomes = true",
             "[limits]\nin_flight = 7",
             "[retries]\nattempts = 7",
             "[database]\nretention = 7.0",
