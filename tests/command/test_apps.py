@@ -129,7 +129,8 @@ class AppsTests(CommandCase):
         self.txapns("apps", "add", "b", *key, "--environment", "auto")
         (row,) = self.rows("apps", "list")
         self.assertEqual((row["environment"], row["sandbox_fingerprint"]), ("auto", row["fingerprint"]))
-        self.assertIn("rotated b", self.txapns("apps", "rotate", "b", "--certificate", self.pem, "--side", "sandbox"))
+        own = ("--certificate", self.pem, "--environment", "sandbox")
+        self.assertIn("rotated b", self.txapns("apps", "rotate", "b", *own))
         (row,) = self.rows("apps", "list")
         certificate = Certificate.from_file(self.pem)
         self.assertEqual((row["credential"], row["expires"]), ("key", None))
@@ -143,7 +144,7 @@ class AppsTests(CommandCase):
     def test_one_side(self) -> None:
         """An app with one side has no credential for another one."""
         self.txapns("apps", "add", "b", "--certificate", self.pem)
-        error = self.refused("apps", "rotate", "b", "--certificate", self.pem, "--side", "sandbox")
+        error = self.refused("apps", "rotate", "b", "--certificate", self.pem, "--environment", "sandbox")
         self.assertIn("the app b has only one side", error)
 
     def test_listed_without_master_key(self) -> None:

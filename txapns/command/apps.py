@@ -151,13 +151,13 @@ def _add_app(
 @config_option
 @credential_options
 @click.option(
-    "--side",
+    "--environment",
     type=click.Choice(["production", "sandbox"]),
     default="production",
     show_default=True,
     help="Of an app with two sides, the one that it is for.",
 )
-def _rotate_app(name: str, config: Path, credential: CredentialOptions, side: str) -> None:
+def _rotate_app(name: str, config: Path, credential: CredentialOptions, environment: str) -> None:
     """
     Give an app in the database another credential.
 
@@ -167,11 +167,11 @@ def _rotate_app(name: str, config: Path, credential: CredentialOptions, side: st
     """
     installation = Installation.from_file(config)
     _check_not_configured(installation, name)
-    environment = Environment[side.upper()]
-    gateway = "sandbox" if environment is Environment.SANDBOX else None
+    side = Environment[environment.upper()]
+    gateway = "sandbox" if side is Environment.SANDBOX else None
     made = credential.read(partial(read_certificate, now=now(), gateway=gateway), prompt=True)
     with installation.visiting() as tables:
-        rotate_app(tables.apps, installation.secrets, name, made, now=now(), environment=environment)
+        rotate_app(tables.apps, installation.secrets, name, made, now=now(), environment=side)
     echo(f"rotated {name}: {_description(made)}")
 
 
