@@ -6,13 +6,12 @@ from collections.abc import Callable
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IHandshakeListener, IPullProducer, IPushProducer, IWriteDescriptor
+from twisted.internet.interfaces import IHandshakeListener, IPullProducer, IPushProducer
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from txapns._serving.connections import LINGER, FaceProtocol, ServerConnection, ServerConnections, _Producer
@@ -29,33 +28,6 @@ class Pipe(StringTransport):
     def abortConnection(self) -> None:
         """Note that it is aborted."""
         self.aborted = True
-
-
-@implementer(IWriteDescriptor)
-class Socket(Pipe):
-    """
-    A transport that sends when the reactor says so, or earlier.
-
-    :ivar sent: what it has sent.
-    """
-
-    sent = b""
-
-    def doWrite(self) -> None:
-        """Send what was written."""
-        self.sent += self.value()
-        self.clear()
-
-    def connectionLost(self, reason: Failure) -> None:
-        """Do nothing."""
-
-    def fileno(self) -> int:
-        """Return the number of no file."""
-        return -1
-
-    def logPrefix(self) -> str:
-        """Return a name."""
-        return "a socket"
 
 
 class Idler(FaceProtocol):
@@ -131,10 +103,10 @@ class ConnectionsCase(SynchronousTestCase):
             self.assertNotIn("log_failure", event)
             self.lines.append(formatEvent(event))
 
-    def connect(self, host: str | None = None, transport: Pipe | None = None) -> tuple[ServerConnection, Pipe]:
+    def connect(self, host: str | None = None) -> tuple[ServerConnection, Pipe]:
         """Make a connection, over TCP or a UNIX socket."""
         address = UNIXAddress(None) if host is None else IPv4Address("TCP", host, 1_000)
-        connection, transport = self.server.buildProtocol(address), transport or Pipe()
+        connection, transport = self.server.buildProtocol(address), Pipe()
         connection.makeConnection(transport)
         self.clock.advance(0.1)
         return connection, transport
@@ -223,30 +195,6 @@ class ServerConnectionsTests(ConnectionsCase):
         self.assertEqual((pipe.disconnecting, pipe.aborted), (True, False))
         self.clock.pump([1.0] * int(LINGER + 1))
         self.assertTrue(pipe.aborted)
-
-    def test_flush(self) -> None:
-        """What was written is sent at once, but not while the peer does not read, nor when the connection closes."""
-        connection, pipe = self.connect()
-        connection.write(b"a")
-        connection.flush()  # the transport sends when it wants to
-        self.assertEqual(pipe.value(), b"a")
-        transport = Socket()
-        connection, _ = self.connect(transport=transport)
-        connection.registerProducer(connection.protocol, True)
-        connection.write(b"a")
-        connection.flush()
-        self.assertEqual((transport.sent, transport.value()), (b"a", b""))
-        transport.producer.pauseProducing()
-        connection.write(b"b")
-        connection.flush()
-        self.assertEqual((transport.sent, transport.value()), (b"a", b"b"))
-        transport.producer.resumeProducing()
-        connection.flush()
-        self.assertEqual((transport.sent, transport.value()), (b"ab", b""))
-        connection.write(b"c")
-        connection.end()
-        connection.flush()
-        self.assertEqual((transport.sent, transport.value()), (b"ab", b"c"))
 
 
 class RoomTests(ConnectionsCase):

@@ -52,7 +52,6 @@ from twisted.internet.interfaces import (
     IPushProducer,
     IReactorTime,
     ITCPTransport,
-    IWriteDescriptor,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.ssl import CertificateOptions
@@ -170,7 +169,6 @@ class ServerConnection(ProtocolWrapper):
         self.ended: Failure | None = None
         self._address: object = address
         self._discarded = 0
-        self._direct = False
         protocol.connection = self
 
     # IProtocol
@@ -186,7 +184,6 @@ class ServerConnection(ProtocolWrapper):
             transport.setTcpKeepAlive(True)
         directlyProvides(self, providedBy(transport))
         self.transport, self.connected = transport, True
-        self._direct = not self.encrypted and IWriteDescriptor.providedBy(transport)
         self.fence(self.wrappedProtocol.makeConnection, self)
         if not self.encrypted:
             self.fence(self.begin)
@@ -228,17 +225,6 @@ class ServerConnection(ProtocolWrapper):
             self.transport.write(rest)
             if self.paused is not None:
                 self.server.limits.unread.add(self, len(rest))
-
-    def flush(self) -> None:
-        """
-        Send what was written at once, as much as the system takes; the reactor sends the rest.
-
-        Otherwise the answer waits until the reactor has done what else is due, and has asked the system whether it
-        takes anything; meanwhile other threads compete for the interpreter lock. While the connection is being closed,
-        it is the reactor that must send, since it closes after the last byte.
-        """
-        if self._direct and self.paused is None and self.closing is None and not self.over:
-            self.transport.doWrite()
 
     def writeSequence(self, data: Any) -> None:
         """Write all at once."""

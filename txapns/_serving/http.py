@@ -429,7 +429,6 @@ class _Channel(FaceProtocol):
             self._persistent = False
         # All at once, since in TLS each piece would be a record.
         self.transport.write(self.server.head(answer, self._persistent) + (b"" if bodiless else answer.body))
-        self.connection.flush()
 
     def begin_stream(self, answer: Answer, framing: bytes) -> None:
         """Write the head of an answer whose body follows."""
