@@ -36,7 +36,7 @@ from txapns.daemon.config.sections import AppleSection, BinarySection
 from txapns.daemon.faces.apple.face import Apple
 from txapns.daemon.faces.binary import Binary
 from txapns.daemon.faces.native.face import Native
-from txapns.daemon.values import Limits, Message
+from txapns.daemon.values import Lane, Limits, Message
 from txapns.simulator import Authority
 from txapns.testing import MemorySimulator
 from txapns.wire.frames import encode_framed
@@ -49,8 +49,8 @@ FILE = Path(__file__).with_suffix(".json")
 #: By how much more a path may cost than its figure.
 ROOM = 0.05
 VERSION = "{}.{}".format(*sys.version_info)
-#: How many notifications are counted, after as many that are not.
-COUNT = 1_000
+#: How many notifications are counted, after as many that are not; and how many of those that come alone.
+COUNT, ALONE = 1_000, 40
 T = TypeVar("T")
 ALERT = "x" * 98
 PAYLOAD = b'{"aps":{"alert":"%s"}}' % ALERT.encode()
@@ -309,6 +309,23 @@ def _relay(calls: Calls) -> None:
         world.close()
 
 
+def _alone(calls: Calls) -> None:
+    """Accept, lease, send and settle notifications of which each comes when nothing else waits."""
+    world = DispatchWorld()
+    try:
+        calls.leave_out(world.simulator)
+        world.start()
+        world.accept()
+        world.drain()
+        with calls.counting():
+            for _ in range(ALONE):
+                world.accept(lane=Lane.URGENT)
+                world.drain()
+        assert world.state().accepted == ALONE + 1
+    finally:
+        world.close()
+
+
 _AUTHORITY = Authority()
 _HTTP2 = 2197
 #: Each path, by name: what counts its calls.
@@ -321,14 +338,16 @@ SCENARIOS: dict[str, Callable[[Calls], None]] = {
     "Apple-compatible face": _apple,
     "binary bridge": _binary,
     "sender, from the queue to Apple and back": _relay,
+    "store and sender, notifications that come alone": _alone,
 }
 
 
 def counted(name: str) -> float:
     """Count the calls of a path for each notification."""
     calls = Calls()
-    SCENARIOS[name](calls)
-    return calls.total / COUNT
+    scenario = SCENARIOS[name]
+    scenario(calls)
+    return calls.total / (ALONE if scenario is _alone else COUNT)
 
 
 def known() -> dict[str, dict[str, float]]:
@@ -342,7 +361,7 @@ def main() -> None:
     found = known()
     before, now = found.get(VERSION, {}), {name: round(counted(name), 1) for name in SCENARIOS}
     for name, figure in now.items():
-        sys.stdout.write(f"{name:42} {before.get(name, float('nan')):8.1f} -> {figure:8.1f}\n")
+        sys.stdout.write(f"{name:48} {before.get(name, float('nan')):8.1f} -> {figure:8.1f}\n")
     FILE.write_text(json.dumps({**found, VERSION: now}, indent=2, sort_keys=True) + "\n")
 
 
