@@ -38,7 +38,7 @@ class _Application:
         assert len(request.body) <= _BODY
         return Answer(200, str(len(request.body)).encode())
 
-    def fault(self, status: int, message: str) -> Answer:
+    def fault(self, status: int, message: str, request: Request | None = None) -> Answer:
         """Make an error response."""
         return Answer(status, message.encode())
 

@@ -82,7 +82,7 @@ class Echo:
             return self.late[-1]
         return Answer(200, request.body)
 
-    def fault(self, status: int, message: str) -> Answer:
+    def fault(self, status: int, message: str, request: Request | None = None) -> Answer:
         """Answer with the message."""
         return Answer(status, message.encode())
 

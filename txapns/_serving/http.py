@@ -91,8 +91,12 @@ class IApplication(Interface):
         :returns: the answer. An exception is logged, and answered with status 500.
         """
 
-    def fault(status: int, message: str) -> Answer:
-        """Write an error that the server found in the application's format."""
+    def fault(status: int, message: str, request: Request | None = None) -> Answer:
+        """
+        Write an error that the server found in the application's format.
+
+        :param request: the request that it is about; ``None`` if its head cannot be read.
+        """
 
 
 class Request:
@@ -201,7 +205,7 @@ class Request:
             if self._decoder is not None and self.refusal is None:
                 self._decoder.finish()
         except MalformedEncoding as error:
-            self.refusal = self._server.application.fault(400, str(error))
+            self.refusal = self._server.application.fault(400, str(error), self)
         self.body = b"".join(self._pieces)
         self.release()
         try:
@@ -234,7 +238,7 @@ class Request:
             self._connection.failed(reason)
         else:
             self._connection.report(described(reason))
-            fault = self._server.application.fault(500, "something went wrong in the server; its log says more")
+            fault = self._server.application.fault(500, "something went wrong in the server; its log says more", self)
             self._channel.refuse(fault)
 
     def begin_stream(self, kind: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
@@ -390,7 +394,7 @@ class _Channel(FaceProtocol):
         """Let the application look at the head, and refuse requests that need not be read."""
         answer = self.server.begun(request)
         if answer is None and request.length is not None and request.length > self.server.limits.body:
-            answer = self.server.too_large()
+            answer = self.server.too_large(request)
         self._refusals = 0 if answer is None else self._refusals + 1
         if answer is not None and (request.length != 0 or self._refusals >= _REFUSALS):
             self.refuse(answer)
@@ -406,9 +410,9 @@ class _Channel(FaceProtocol):
         try:
             self._buffer = request.arriving.read(self._buffer, request.keep)
         except BodyTooLong:
-            self.refuse(self.server.too_large())
+            self.refuse(self.server.too_large(request))
         except (BadBody, MalformedEncoding) as error:
-            self.refuse(self.server.application.fault(400, str(error)))
+            self.refuse(self.server.application.fault(400, str(error), request))
         else:
             if request.arriving.complete:
                 self._answer(request)
@@ -521,7 +525,7 @@ class HTTPServer(ServerConnections):
     def begun(self, request: Request) -> Answer | None:
         """See :meth:`IApplication.begun`."""
         if self.draining:
-            answer = self.application.fault(503, "the server is shutting down")
+            answer = self.application.fault(503, "the server is shutting down", request)
             return attrs.evolve(answer, headers=[*answer.headers, (b"Retry-After", b"%d" % _STOPPING)])
         return self._cross_site(request) or self.application.begun(request) or self._undecodable(request)
 
@@ -532,9 +536,9 @@ class HTTPServer(ServerConnections):
         try:
             self.hosts.check(request.named, request.texts(b"Origin"), request.texts(b"Sec-Fetch-Site"))
         except ForeignHost as error:
-            return self.application.fault(421, str(error))
+            return self.application.fault(421, str(error), request)
         except CrossSite as error:
-            return self.application.fault(403, str(error))
+            return self.application.fault(403, str(error), request)
         return None
 
     def _undecodable(self, request: Request) -> Answer | None:
@@ -544,7 +548,8 @@ class HTTPServer(ServerConnections):
         try:
             request.decode()
         except UnknownEncoding:
-            answer = self.application.fault(415, f"the Content-Encoding must be one of {ACCEPTED.decode()}, or absent")
+            wrong = f"the Content-Encoding must be one of {ACCEPTED.decode()}, or absent"
+            answer = self.application.fault(415, wrong, request)
             return attrs.evolve(answer, headers=[*answer.headers, (b"Accept-Encoding", ACCEPTED)])
         return None
 
@@ -554,9 +559,9 @@ class HTTPServer(ServerConnections):
             return request.refusal
         return self.application.received(request)
 
-    def too_large(self) -> Answer:
+    def too_large(self, request: Request) -> Answer:
         """Refuse a body that is too long."""
-        return self.application.fault(413, f"the body is longer than {self.limits.body} bytes")
+        return self.application.fault(413, f"the body is longer than {self.limits.body} bytes", request)
 
     def head(self, answer: Answer, persistent: bool, framing: bytes | None = None) -> bytes:
         """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Mapping
 
+from twisted.internet.defer import fail
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -276,6 +277,41 @@ class FormTests(SynchronousTestCase):
                 self.assertIn(text, answer.body.decode())
             self.assertNotIn(b"hush", answer.body)
             self.assertEqual("www-authenticate" in answer.headers, status == 401)
+
+    def test_errors_to_people(self) -> None:
+        """So is one whose request the server refuses, whatever it asked for; a program gets JSON."""
+        form = "Content-Type: application/x-www-form-urlencoded\r\n"
+        for status, request, texts in (
+            (400, f"POST /apps/chess HTTP/1.1\r\n{form}Transfer-Encoding: chunked\r\n\r\nodd\r\n", ('href="chess"',)),
+            (413, f"POST /apps/chess HTTP/1.1\r\n{form}Content-Length: 999999\r\n\r\n", ("is longer than",)),
+            (415, "GET / HTTP/1.1\r\nContent-Encoding: br\r\n\r\n", ('href="./"', "Content-Encoding")),
+            (403, "GET /apps/chess HTTP/1.1\r\nSec-Fetch-Site: cross-site\r\n\r\n", ("another site",)),
+            (404, "GET /a/b/c HTTP/1.1\r\n\r\n", ('href="../../"', 'href="../../status.css"')),
+            (405, "PUT / HTTP/1.1\r\n\r\n", ("allowed here: GET, HEAD",)),
+        ):
+            page, error = (self.sent(request, accepted) for accepted in ("text/html,*/*;q=0.8", "*/*"))
+            self.assertEqual((page.status, page.headers["content-type"]), (status, "text/html; charset=utf-8"), request)
+            self.assertIn("default-src 'none'", page.headers["content-security-policy"])
+            for text in ("The daemon refused this, and changed nothing", *texts):
+                self.assertIn(text, page.body.decode())
+            self.assertEqual((error.status, list(error.json)), (status, ["error"]))
+
+    def test_failed(self) -> None:
+        """What goes wrong in the server is not called a refusal."""
+        self.patch(self.world.status, "html", lambda query: fail(ValueError("unlucky")))
+        page = self.sent("GET / HTTP/1.1\r\n\r\n", "text/html").body.decode()
+        self.assertIn("The daemon failed", page)
+        self.assertNotIn("unlucky", page)
+
+    def sent(self, request: str, accepted: str) -> Response:
+        """Send a request as it is, but for what all have in common; returns the answer."""
+        first, _, rest = request.partition("\r\n")
+        common = f"Host: gateway\r\nAuthorization: Bearer {key_of('boss')}\r\nAccept: {accepted}\r\n"
+        connection = self.world.connect()
+        connection.write(f"{first}\r\n{common}{rest}".encode())
+        self.world.advance(1.0)
+        [answer] = connection.read()
+        return answer
 
     def test_rotate(self) -> None:
         """Who may manage gives the app another credential, pasted or in a file; that is shown."""

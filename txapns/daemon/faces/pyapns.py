@@ -157,7 +157,7 @@ class Pyapns:
             return _answer(_wrong("the method has other parameters"))
         return maybeDeferred(call, request, *arguments).addErrback(_fault).addCallback(_answer)
 
-    def fault(self, status: int, message: str) -> Answer:
+    def fault(self, status: int, message: str, request: Request | None = None) -> Answer:
         """See :meth:`IApplication.fault`."""
         return Answer(status, f"{message}\n".encode(), kind=b"text/plain")
 

@@ -20,12 +20,11 @@ and supervisors often cannot send one; without a key they give no reasons.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib.resources import files
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 import attrs
-import msgspec
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
@@ -33,13 +32,12 @@ from txapns._serving.authorization import basic_password, bearer_token
 from txapns._serving.event_stream import KIND
 from txapns._serving.http import Answer, IApplication, Request
 from txapns._serving.limits import ConnectionLimits
-from txapns._serving.pages import FORMS
-from txapns.daemon.config.sections import NAME
 from txapns.daemon.errors import NotAllowed, NotAuthenticated, RequestRefused, TooLarge
 from txapns.daemon.interfaces import IKeys
+from txapns.daemon.operations.answers import HTML, app_of, make_answer, make_error, make_json, refused
 from txapns.daemon.operations.app_list import Query
 from txapns.daemon.operations.app_page import AppPage
-from txapns.daemon.operations.forms import MOST, MOST_UPLOADED, read_form, refusal_page, text
+from txapns.daemon.operations.forms import MOST, MOST_UPLOADED, read_form, text
 from txapns.daemon.operations.health import HealthCheck, Readiness
 from txapns.daemon.operations.management import Management
 from txapns.daemon.operations.metrics import CONTENT_TYPE, DaemonMetrics
@@ -53,7 +51,6 @@ LIMITS = ConnectionLimits(
     body=MOST_UPLOADED, head=16_384, clients=200, unauthenticated=100, idle=60.0, request=10.0, last=True
 )
 
-_HTML = b"text/html; charset=utf-8"
 _STATIC = files("txapns.daemon.operations") / "static"
 _FILES = {
     b"/status.css": ("status.css", b"text/css; charset=utf-8"),
@@ -61,15 +58,6 @@ _FILES = {
     b"/icon.svg": ("icon.svg", b"image/svg+xml"),
 }
 _METHODS = (b"GET", b"HEAD")
-_APPS = b"/apps/"
-
-
-def _answer(status: int, body: bytes, kind: bytes, headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:
-    return Answer(status, body, (*FORMS, *headers), kind)
-
-
-def _json(status: int, value: object, headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:
-    return _answer(status, msgspec.json.encode(value), b"application/json", headers)
 
 
 @attrs.frozen
@@ -110,7 +98,9 @@ class Admin:
         self._pages = pages
         self._management = management
         self._keys = keys
-        self._files = {path: _answer(200, (_STATIC / name).read_bytes(), kind) for path, (name, kind) in _FILES.items()}
+        self._files = {
+            path: make_answer(200, (_STATIC / name).read_bytes(), kind) for path, (name, kind) in _FILES.items()
+        }
         self._routes: dict[bytes, Callable[[Request], Answer | Deferred[Answer]]] = {
             b"/": self._page,
             b"/events": self._events,
@@ -137,43 +127,41 @@ class Admin:
             fault = "" if access.manages else "the form does not say how long it is"
         else:
             fault = f"the form is longer than {most} bytes" if request.length > most else ""
-        return _refused(access.refusal or TooLarge(fault)) if fault else None
+        return refused(request, access.refusal or TooLarge(fault)) if fault else None
 
     def received(self, request: Request) -> Answer | Deferred[Answer]:
         """Answer a request."""
         refusal = request.context.refusal
         if refusal is None:
             request.mark_authenticated()
-        app = _app_of(request.path)
+        app = app_of(request.path)
         route = self._routes.get(request.path)
         if route is None and app is None and request.path not in self._files:
-            return self.fault(404, "not found")
+            return make_error(request, 404, "there is nothing at this path")
         allowed = _METHODS if app is None else (*_METHODS, b"POST")
         if request.method not in allowed:
             methods = b", ".join(allowed)
-            wrong = self.fault(405, f"allowed here: {methods.decode()}")
-            return attrs.evolve(wrong, headers=(*FORMS, (b"Allow", methods)))
+            return make_error(request, 405, f"allowed here: {methods.decode()}", ((b"Allow", methods),))
         if app is not None:
             return Deferred.fromCoroutine(self._app(request, app))
         if refusal is not None and request.path not in (b"/healthz", b"/readyz"):
-            return _refused(refusal)
+            return refused(request, refusal)
         return self._files[request.path] if route is None else route(request)
 
-    def fault(self, status: int, message: str) -> Answer:
-        """See :meth:`IApplication.fault`."""
-        return _json(status, {"error": message})
+    def fault(self, status: int, message: str, request: Request | None = None) -> Answer:
+        """See :meth:`IApplication.fault`; people get a page."""
+        return make_error(request, status, message)
 
     # Routes.
 
     def _page(self, request: Request) -> Deferred[Answer]:
-        return self._status.html(_query(request)).addCallback(lambda page: _answer(200, page, _HTML))
+        return self._status.html(_query(request)).addCallback(lambda page: make_answer(200, page, HTML))
 
     def _events(self, request: Request) -> Answer | Deferred[Answer]:
         if request.method == b"HEAD":
-            return _answer(200, b"", KIND)
+            return make_answer(200, b"", KIND)
         if self._status.subscribers.full:
-            busy = self.fault(503, "too many browsers show the status page")
-            return attrs.evolve(busy, headers=(*busy.headers, (b"Retry-After", b"30")))
+            return make_error(request, 503, "too many browsers show the status page", ((b"Retry-After", b"30"),))
         self._status.subscribers.add(request, _query(request))
         return Deferred()  # never fires: the subscribers write the response
 
@@ -182,9 +170,7 @@ class Admin:
         try:
             return await self._asked(request, app)
         except RequestRefused as refusal:
-            if b"text/html" not in (request.single(b"Accept") or b""):
-                return _refused(refusal)
-            return attrs.evolve(_refused(refusal), body=await refusal_page(refusal, app), kind=_HTML)
+            return refused(request, refusal)
 
     async def _asked(self, request: Request, app: str) -> Answer:
         access = request.context
@@ -194,17 +180,17 @@ class Admin:
         action = text(form, "action") or "look"
         if action == "look":
             what = text(form, "what") if form else None
-            return _answer(200, await self._pages.html(app, manage=access.manages, what=what), _HTML)
+            return make_answer(200, await self._pages.html(app, manage=access.manages, what=what), HTML)
         if not access.manages:
             raise NotAllowed("this needs a key that may manage apps")
         await self._pages.check(app)
         await self._management.perform(action, app, access.caller, form)
         self._health.expire()
-        return _answer(303, b"", _HTML, ((b"Location", quote(app).encode()),))
+        return make_answer(303, b"", HTML, ((b"Location", quote(app).encode()),))
 
     def _get_metrics(self, request: Request) -> Deferred[Answer]:
         rendered = self._health.overview().addCallback(self._metrics.render, self._health.speaks_for_all())
-        return rendered.addCallback(lambda text: _answer(200, text, CONTENT_TYPE))
+        return rendered.addCallback(lambda text: make_answer(200, text, CONTENT_TYPE))
 
     def _readyz(self, request: Request) -> Deferred[Answer]:
         def answer(found: Readiness) -> Answer:
@@ -212,12 +198,12 @@ class Admin:
             if request.context.refusal is None:
                 told["reasons"] = [*found.faults, *found.concerns]
                 told |= {"node": found.node} if found.node else {}
-            return _json(200 if found.ready else 503, told)
+            return make_json(200 if found.ready else 503, told)
 
         return self._health.readiness().addCallback(answer)
 
     def _healthz(self, request: Request) -> Answer:
-        return _json(200, {"alive": True})
+        return make_json(200, {"alive": True})
 
     # Keys.
 
@@ -231,12 +217,6 @@ class Admin:
         raise NotAllowed("the key may not read the outcomes of all apps")
 
 
-def _app_of(path: bytes) -> str | None:
-    """Return the app whose page has a path; ``None`` if it is another page."""
-    name = unquote(path[len(_APPS) :].decode("latin-1")) if path.startswith(_APPS) else ""
-    return name if NAME.fullmatch(name) else None
-
-
 def _query(request: Request) -> Query:
     return Query.parse(request.uri.partition(b"?")[2])
 
@@ -247,9 +227,3 @@ def _key(request: Request) -> str:
     if not key:
         raise NotAuthenticated("a key is required")
     return key
-
-
-def _refused(refusal: RequestRefused) -> Answer:
-    challenge = (b"WWW-Authenticate", b'Basic realm="txapns", charset="UTF-8"')
-    headers = (challenge,) if isinstance(refusal, NotAuthenticated) else ()
-    return _json(refusal.status, {"error": str(refusal)}, headers)

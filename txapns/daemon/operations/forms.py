@@ -1,5 +1,5 @@
 """
-The forms that browsers send from the page of an app, and the page that says why one was refused.
+The forms that browsers send from the page of an app.
 
 Most forms are a few short fields. One has a file, the credential that replaces another; only that of a caller who may
 manage apps is read.
@@ -10,25 +10,20 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from email import message_from_bytes
-from importlib.resources import files
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl
 
 from msgspec import UNSET
-from twisted.internet.defer import Deferred
-from twisted.web.iweb import IRequest
-from twisted.web.template import Element, Tag, XMLString, flattenString, renderer, tags
 
 from txapns._serving.http import Request
-from txapns.daemon.errors import Malformed, NotAllowed, RequestRefused, TooLarge, UnknownApp, UnsupportedMediaType
+from txapns.daemon.errors import Malformed, NotAllowed, TooLarge, UnsupportedMediaType
 from txapns.daemon.secrets.submitted import MAX_PEM, SubmittedCredential
 
-__all__ = ["MOST", "MOST_UPLOADED", "read_credential", "read_form", "refusal_page", "text"]
+__all__ = ["MOST", "MOST_UPLOADED", "read_credential", "read_form", "text"]
 
 #: The longest form without a file, in octets, and the longest with one.
 MOST, MOST_UPLOADED = 1_024, 2 * MAX_PEM
 
 _FIELDS = 10
-_STATIC = files("txapns.daemon.operations") / "static"
 
 
 def read_form(request: Request, *, uploads: bool) -> Mapping[str, bytes]:
@@ -99,35 +94,3 @@ def read_credential(form: Mapping[str, bytes]) -> SubmittedCredential:
     if not key_id and not team_id:
         return SubmittedCredential(certificate=content, passphrase=passphrase)
     return SubmittedCredential(key=content, key_id=key_id, team_id=team_id, passphrase=passphrase)
-
-
-def refusal_page(refusal: RequestRefused, app: str) -> Deferred[bytes]:
-    """
-    Make the page that says why the daemon refused a form, or a page of an app.
-
-    :returns: a ``Deferred`` of the page, which leads back to that of the app.
-    """
-    return flattenString(None, _Refusal(refusal, app)).addCallback(lambda page: b"<!DOCTYPE html>\n" + page)
-
-
-class _Refusal(Element):
-    """The template ``static/refusal.xml``."""
-
-    loader = XMLString((_STATIC / "refusal.xml").read_bytes())
-
-    def __init__(self, refusal: RequestRefused, app: str) -> None:
-        super().__init__()
-        self._refusal = refusal
-        self._app = app
-
-    @renderer
-    def page(self, request: IRequest | None, tag: Tag) -> Tag:
-        """Fill the slots."""
-        refusal = self._refusal
-        said = [f"{refusal.path}: {refusal}" if refusal.path else f"{refusal}"]
-        if refusal.retry_after is not None:
-            said.append(f"Try again in {refusal.retry_after:.0f} seconds.")
-        back = tags.a(f"Back to {self._app}", href=quote(self._app), id="back")
-        if isinstance(refusal, UnknownApp):
-            back = tags.a("Back to all apps", href="../", id="back")
-        return tag.fillSlots(name=self._app, said=[tags.li(each) for each in said], back=back)

@@ -138,7 +138,7 @@ class ControlAPI:
         except Refused as error:
             return refused(error)
 
-    def fault(self, status: int, message: str) -> Answer:
+    def fault(self, status: int, message: str, request: Request | None = None) -> Answer:
         """See :meth:`IApplication.fault`."""
         return fault(status, message)
 

@@ -98,7 +98,7 @@ class Matrix:
             return refused(refusal)
         return Deferred.fromCoroutine(self._notify(found, request.context)).addErrback(_refused)
 
-    def fault(self, status: int, message: str) -> Answer:
+    def fault(self, status: int, message: str, request: HTTPRequest | None = None) -> Answer:
         """See :meth:`IApplication.fault`."""
         return error(status, message)
 

@@ -110,7 +110,7 @@ class Native:
             return refused(refusal)
         return result if isinstance(result, Answer) else result.addErrback(refused_later)
 
-    def fault(self, status: int, message: str) -> Answer:
+    def fault(self, status: int, message: str, request: Request | None = None) -> Answer:
         """See :meth:`IApplication.fault`."""
         return fault(status, message)
 
