@@ -18,9 +18,10 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
 import txapns.daemon.apps
+import txapns.daemon.loading
 from tests.daemon.world import world_of
 from txapns.credentials import Certificate, Credential, ProviderToken
-from txapns.daemon.apps import Apps, expiry
+from txapns.daemon.apps import Apps
 from txapns.daemon.config.sections import AppLimitsSection
 from txapns.daemon.errors import AppExists, Unavailable, UnknownApp
 from txapns.daemon.interfaces import IApps
@@ -114,7 +115,7 @@ class AppsTests(SynchronousTestCase):
         self.world.result(self.apps.rotate("b", own, Environment.SANDBOX, caller="ann"))
         app = self.apps.get("b")
         self.assertEqual(app.credentials, {"production": app.credential, "sandbox": own})
-        self.assertEqual((expiry(app), self.apps.get("a").sides), (own.expires, {}))
+        self.assertEqual((app.expires, self.apps.get("a").sides), (own.expires, {}))
 
     def test_unknown(self) -> None:
         """An unknown name raises UnknownApp."""
@@ -327,7 +328,7 @@ class AppsTests(SynchronousTestCase):
                 raise RuntimeError("hunter2")
             return decrypt(encrypted, app, *more)
 
-        self.patch(txapns.daemon.apps, "decrypt", odd)
+        self.patch(txapns.daemon.loading, "decrypt", odd)
         self.add("b")
         self.add("c")
         self.world.clock.pump([INTERVAL] * 3)
@@ -344,7 +345,7 @@ class AppsTests(SynchronousTestCase):
             tried.append(app)
             raise CredentialError("no")
 
-        self.patch(txapns.daemon.apps, "decrypt", refuse)
+        self.patch(txapns.daemon.loading, "decrypt", refuse)
         self.add("b")
         self.world.clock.pump([INTERVAL] * 20)
         self.assertEqual(tried, ["b"])
@@ -408,28 +409,6 @@ class FileTests(SynchronousTestCase):
     def replace(self, content: bytes) -> None:
         """Replace the certificate."""
         self.world.write("new.pem", content).replace(self.world.directory / "a.pem")
-
-    def test_app(self) -> None:
-        """An app is as the configuration says."""
-        self.world.write("a.p8", AUTHORITY.p8)
-        app = self.start(
-            "limits.queue = 9\n[apps.a]\nkey = 'a.p8'\nkey_id = 'K'\nteam_id = 'T'\ntopic = 't'\n"
-            "trust_root = 'ca.pem'\n"
-            f"gateway = 'http2:host=localhost:port=1'\ncallers = 'sha256 Fingerprint={'AB:' * 31}AB'\n"
-            "limits.connections = 2"
-        ).get("a")
-        self.assertEqual(str(app.gateway), "http2:host=localhost:port=1")
-        self.assertEqual((app.gateway.trust_root, app.topic), (AUTHORITY.ca_pem.decode(), "t"))
-        self.assertEqual((app.callers, app.source), ({"ab" * 32}, "file"))
-        self.assertEqual(app.limits, Limits(queue=9, connections=2))
-        self.assertEqual(app.credential, ProviderToken.from_p8(AUTHORITY.p8, "K", "T"))
-
-    def test_passphrase(self) -> None:
-        """The first line of the passphrase file decrypts it."""
-        self.world.write("a.p12", AUTHORITY.client_pkcs12())
-        self.world.write("words", b"txapns\nmore\n")
-        apps = self.start("[apps.a]\ncertificate = 'a.p12'\npassphrase_file = 'words'")
-        self.assertIsInstance(apps.get("a").credential, Certificate)
 
     def test_renewed(self) -> None:
         """A new certificate is in use within the interval."""
@@ -529,7 +508,7 @@ class ExpiryTests(SynchronousTestCase):
         self.world = world_of(self, "[apps.a]\ncertificate = 'a.pem'")
         self.world.write("a.pem", AUTHORITY.client_pem())
         self.apps = self.start()
-        expires = expiry(self.apps.get("a"))
+        expires = self.apps.get("a").expires
         assert expires is not None
         self.expires = expires
 
@@ -588,4 +567,4 @@ class ExpiryTests(SynchronousTestCase):
     def test_key(self) -> None:
         """A signing key does not expire."""
         self.world.result(self.apps.put("b", AppSettings(), signing_key(), caller="ann"))
-        self.assertIsNone(expiry(self.apps.get("b")))
+        self.assertIsNone(self.apps.get("b").expires)

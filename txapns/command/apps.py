@@ -29,9 +29,9 @@ from txapns.command.options import (
 from txapns.command.streams import Group, echo
 from txapns.command.tables import print_rows
 from txapns.credentials import Certificate, Credential
-from txapns.daemon.apps import app_of, row_app, section_app
 from txapns.daemon.config.sections import FINGERPRINT, AppLimitsSection, AppSection, plain_fingerprint
 from txapns.daemon.errors import AppExists, Malformed, SecretError, UnknownApp, in_words
+from txapns.daemon.loading import app_of, row_app, section_app
 from txapns.daemon.secrets.credentials import read_certificate
 from txapns.daemon.store.apps import (
     AppRow,

@@ -15,10 +15,10 @@ from functools import partial
 from msgspec.structs import asdict
 
 from txapns.credentials import Certificate
-from txapns.daemon.apps import row_app, section_app
 from txapns.daemon.config.configuration import Configuration
 from txapns.daemon.config.decoding import dotted
 from txapns.daemon.errors import in_words
+from txapns.daemon.loading import row_app, section_app
 from txapns.daemon.secrets.credentials import server_certificate
 from txapns.daemon.secrets.master_key import Secrets
 from txapns.daemon.sending.webhook import read_secret

@@ -26,12 +26,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Literal
 
 import attrs
 import msgspec
 
-from txapns.credentials import Credential
+from txapns.credentials import Certificate, Credential
 from txapns.errors import redact
 from txapns.gateway import Gateway
 from txapns.reasons import Reason
@@ -188,6 +189,11 @@ class App:
         if self.sandbox is None:
             return {"": self.credential}
         return {environment.name.lower(): side.credential for environment, side in self.sides.items()}
+
+    @property
+    def expires(self) -> datetime | None:
+        """When its certificate expires, or the first of two, in UTC; ``None`` if it has only signing keys."""
+        return min([each.expires for each in self.credentials.values() if isinstance(each, Certificate)], default=None)
 
 
 @attrs.frozen

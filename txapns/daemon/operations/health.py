@@ -22,7 +22,6 @@ from twisted.python.failure import Failure
 from txapns._network.clocks import wall_clock
 from txapns._waiters import Waiters
 from txapns.credentials import Certificate, ProviderToken
-from txapns.daemon.apps import expiry
 from txapns.daemon.errors import RequestRefused, Unavailable
 from txapns.daemon.interfaces import IApps
 from txapns.daemon.operations.nodes import node_concerns
@@ -407,7 +406,7 @@ class HealthCheck:
         dead: int | None,
         now: float,
     ) -> AppOverview:
-        expires = None if app is None else expiry(app)
+        expires = None if app is None else app.expires
         overdue = None if depth is None else _seconds_since(depth.oldest, now)
         since, until = _partial(state) if condition[0] == "partial" else (state.since, state.until)
         return AppOverview(

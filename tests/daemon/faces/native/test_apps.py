@@ -20,7 +20,7 @@ from tests.daemon.world import world_of
 from txapns._network.clocks import wall_clock
 from txapns._serving.http import HTTPServer
 from txapns.credentials import ProviderToken
-from txapns.daemon.apps import Apps, expiry
+from txapns.daemon.apps import Apps
 from txapns.daemon.faces.native.face import Native
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
@@ -104,7 +104,7 @@ class ListTests(ProvisioningCase):
             },
         )
         self.assertEqual((old["source"], old["credential"], "topic" in old), ("file", "certificate", False))
-        expires = expiry(self.apps.get("old"))
+        expires = self.apps.get("old").expires
         assert expires is not None
         self.assertEqual(old["expires"], expires.timestamp())
         self.assertNotIn(b"PRIVATE", response.body)

@@ -34,11 +34,12 @@ from txapns._network.trust import trust_pem
 from txapns._serving.http import Answer, Request
 from txapns._serving.operations import Operation, Schema
 from txapns.credentials import Certificate, Credential
-from txapns.daemon.apps import Apps, sandbox_side
+from txapns.daemon.apps import Apps
 from txapns.daemon.config.sections import FINGERPRINT, AppLimitsSection
 from txapns.daemon.errors import Malformed, NotAllowed, RequestRefused
 from txapns.daemon.faces.native.json_api import encode, json_body, must_manage, parameters
 from txapns.daemon.intake import MAX_HEADER
+from txapns.daemon.loading import sandbox_side
 from txapns.daemon.secrets.submitted import SubmittedCredential, master_key_failed, read_submitted
 from txapns.daemon.slices import APPS, in_slices
 from txapns.daemon.store.apps import AppSettings, SandboxSettings
