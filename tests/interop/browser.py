@@ -64,9 +64,7 @@ class Browser:
             self._address = f"http://127.0.0.1:{self._port()}"
             session = self._ask("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})
             self._address += f"/session/{session['sessionId']}"
-            # Set the width of the page, not of the window, which has a minimum.
-            size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
-            self._devtools("Emulation.setDeviceMetricsOverride", **size)
+            self.resize(width, height)
         except BaseException:
             self.close()
             raise
@@ -90,6 +88,12 @@ class Browser:
         while Path(self._profile.name).exists() and time.monotonic() < end:
             time.sleep(0.05)
             shutil.rmtree(self._profile.name, ignore_errors=True)
+
+    def resize(self, width: int, height: int = 900) -> None:
+        """Change the size of the page; that of the window has a minimum."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self._devtools("Emulation.setDeviceMetricsOverride", **size)
+        self.until(lambda: self.run("return innerWidth") == width)
 
     def prefer_dark(self) -> None:
         """Prefer dark mode from now on."""

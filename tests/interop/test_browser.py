@@ -16,6 +16,7 @@ from tests import PROJECT
 from tests.daemon.fakes import key_of
 from tests.daemon.serve_admin import APPS
 from tests.interop.browser import CHROMIUM, DRIVER, Browser
+from tests.ports import reserve
 from txapns.simulator import Authority
 
 __all__ = ["BrowserTests"]
@@ -29,12 +30,13 @@ class Daemon:
 
     :param port: where its admin endpoint is; left out, anywhere.
     :param options: more options.
+    :param seconds: for how long it has been busy.
 
     :ivar url: the address of its page.
     """
 
-    def __init__(self, port: int = 0, *options: str) -> None:
-        command = [sys.executable, "-m", "tests.daemon.serve_admin", f"--port={port}", "--seconds=130", *options]
+    def __init__(self, port: int = 0, *options: str, seconds: int = 5) -> None:
+        command = [sys.executable, "-m", "tests.daemon.serve_admin", f"--port={port}", f"--seconds={seconds}", *options]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PROJECT)
         watch = threading.Timer(120.0, self._process.kill)
         watch.start()
@@ -42,11 +44,6 @@ class Daemon:
         self.url = self._process.stdout.readline().strip()
         watch.cancel()
         assert self.url, "the daemon does not start"
-
-    @property
-    def port(self) -> int:
-        """Where it listens."""
-        return int(self.url.rpartition(":")[2])
 
     def tell(self, word: str) -> None:
         """Make something happen."""
@@ -73,7 +70,7 @@ class BrowserTests(TestCase):
         """Start a daemon."""
         if CHROMIUM is None or DRIVER is None:
             raise SkipTest("chromium and chromedriver are not installed")
-        cls.daemon = Daemon()
+        cls.daemon = Daemon(seconds=130)
 
     @classmethod
     def tearDownClass(cls) -> None:
@@ -194,9 +191,10 @@ class BrowserTests(TestCase):
                 return box.width > 1 && (box.right > innerWidth + 0.5 || box.left < -0.5);
             }).map((each) => each.outerHTML.slice(0, 80));
         """
-        for width in (320, 390, 768, 1024, 1280, 1920):
-            with self.browsing(width) as browser:
-                browser.run("document.querySelector('details').open = true")
+        with self.browsing() as browser:
+            browser.run("document.querySelector('details').open = true")
+            for width in (320, 390, 768, 1024, 1280, 1920):
+                browser.resize(width)
                 self.assertEqual(browser.run("return document.documentElement.scrollWidth"), width)
                 self.assertEqual(browser.run(out), [], width)
 
@@ -239,7 +237,7 @@ class BrowserTests(TestCase):
 
     def test_app(self) -> None:
         """The page of an app is reached, looks up, pauses and resumes by keyboard, with scripts and without."""
-        daemon = Daemon(0, "--keys")
+        daemon = Daemon(0, "--keys", seconds=60)
         for width, javascript in ((1280, True), (390, False)):
             browser = Browser(width, javascript=javascript)
             try:
@@ -350,12 +348,12 @@ class BrowserTests(TestCase):
 
     def test_connected_again(self) -> None:
         """The page says when the daemon is gone, and reconnects when it is back."""
-        daemon = Daemon()
+        [port] = reserve()  # no other program is given it meanwhile
+        daemon = Daemon(port)
         browser = Browser()
         try:
             browser.open(daemon.url)
             self.live(browser)
-            port = daemon.port
             daemon.stop()
             browser.until(lambda: browser.text("#link") == "disconnected; reconnecting")
             daemon = Daemon(port)

@@ -16,6 +16,7 @@ from unittest import SkipTest, TestCase
 import pytest
 
 from tests.interop.browser import CHROMIUM, DRIVER, Browser
+from tests.ports import reserve
 from txapns import Gateway, Notification, ProviderToken
 from txapns.blocking import APNSClient
 from txapns.simulator.process import HOST, SimulatorProcess
@@ -94,9 +95,10 @@ class InboxPageTests(TestCase):
         """Start a simulator."""
         if CHROMIUM is None or DRIVER is None:
             raise SkipTest("chromium and chromedriver are not installed")
-        self.start()
+        [web] = reserve()  # no other program is given it while a test has nothing listen there
+        self.start(web)
 
-    def start(self, web: int = 0) -> None:
+    def start(self, web: int) -> None:
         """Start a simulator, whose page is at a port, and connect to it."""
         self.simulator = SimulatorProcess("com.example.dinner", ["--web", str(web)])
         self.simulator.start()
