@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.command.processes import DEAD, WithSimulator
+from tests.command.processes import DEAD, SharingSimulator
+from tests.ports import reserve
 from txapns import Certificate, Gateway, Notification, ProviderToken
 from txapns.blocking import APNSClient
 
@@ -32,14 +33,24 @@ def descriptors() -> int:
     return len(list(place.iterdir())) if place.is_dir() else 0
 
 
-class BlockingCase(WithSimulator):
-    """Tests with a simulator in another process."""
+class BlockingCase(SharingSimulator):
+    """Tests that have a simulator in another process together."""
+
+    def setUp(self) -> None:
+        """Connect to it."""
+        super().setUp()
+        self._port = self.simulator.ready["http2"]
+        self._before = self.simulator.last()
+
+    def silence(self) -> None:
+        """Connect to where nothing listens."""
+        [self._port] = reserve()
 
     @property
     def gateway(self) -> Gateway:
         """The simulator's server."""
         trust_root = (self.simulator.state / "ca.pem").read_bytes()
-        return Gateway.http2("localhost", self.simulator.ready["http2"], trust_root=trust_root)
+        return Gateway.http2("localhost", self._port, trust_root=trust_root)
 
     @property
     def certificate(self) -> Certificate:
@@ -59,7 +70,10 @@ class BlockingCase(WithSimulator):
         return client
 
     def received(self) -> int:
-        """Stop the simulator; returns how many notifications it received."""
-        _, counters = self.simulator.stop()
-        count: int = counters["received"]
-        return count
+        """Tell how many notifications the simulator has received in this test."""
+        return self.simulator.last() - self._before
+
+    def connections(self) -> int:
+        """Tell over how many connections they came."""
+        entries = [each for each in self.simulator.control.received() if each["id"] > self._before]
+        return len({each["connection"] for each in entries})

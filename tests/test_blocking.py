@@ -78,7 +78,7 @@ class SendTests(BlockingCase):
 
     def test_errors_of_their_own(self) -> None:
         """Threads that wait for the same connection get exceptions of their own."""
-        self.simulator.stop()
+        self.silence()
         client = self.client(timeout=0.2)
 
         def error(_: object) -> Exception:
@@ -95,7 +95,7 @@ class SendTests(BlockingCase):
 
     def test_deadline(self) -> None:
         """What is not sent by the deadline is unsent, and the calling thread stops waiting for room."""
-        self.simulator.stop()
+        self.silence()
         batch = self.client().send(HELLO, tokens(10_000), deadline=0.2)
         self.assertEqual((batch.total, len(batch.unsent)), (10_000, 10_000))
         self.assertEqual({type(unsent.error) for unsent in batch.unsent.values()}, {DeadlinePassed})
@@ -176,7 +176,7 @@ class TokensTests(BlockingCase):
         def slow() -> Iterator[str]:
             for token in tokens(5):
                 yield token
-                assert accepted.wait(30)
+                assert accepted.wait(120)
                 accepted.clear()
 
         client = self.client(metrics=Metrics())
@@ -245,7 +245,7 @@ class ThreadTests(BlockingCase):
         client.send_one(HELLO, DEAD)
         del client
         gc.collect()
-        end = time.monotonic() + 30
+        end = time.monotonic() + 120
         while threads() and time.monotonic() < end:
             time.sleep(0.01)
         self.assertEqual(threads(), [])
@@ -337,7 +337,7 @@ class InterruptTests(BlockingCase):
 
     def test_while_waiting(self) -> None:
         """It ends a call that waits for answers."""
-        self.simulator.stop()
+        self.silence()
 
         def rows() -> Iterator[str]:
             yield from tokens(10)
@@ -352,7 +352,7 @@ class InterruptTests(BlockingCase):
 
     def test_send_one(self) -> None:
         """It ends a call for one notification."""
-        self.simulator.stop()
+        self.silence()
         client = self.client()
         timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
         with self.assertRaises(KeyboardInterrupt):
@@ -373,7 +373,7 @@ class InterruptTests(BlockingCase):
             yield from tokens(10)
             signal.setitimer(signal.ITIMER_REAL, 0.1)
 
-        self.simulator.stop()
+        self.silence()
         before = signal.signal(signal.SIGALRM, limit)
         self.addCleanup(signal.signal, signal.SIGALRM, before)
         with self.assertRaises(TimeLimit) as raised:
@@ -393,21 +393,19 @@ class SessionTests(BlockingCase):
             self.assertEqual(len(batch.failed), 1)
         self.assertRaises(ClientClosed, session.client, self.certificate, self.gateway)
         self.assertEqual(threads(), [])
-        _, counters = self.simulator.stop()
-        self.assertEqual((counters["received"], counters["connections"]), (16, 2))
+        self.assertEqual((self.received(), self.connections()), (16, 2))
 
     def test_idle(self) -> None:
         """A client whose connections were closed for idleness gets others."""
         with Session(idle_timeout=0.05) as session:
             client = session.client(self.certificate, self.gateway)
             client.send_one(HELLO, DEAD)
-            patience = time.monotonic() + 30
+            patience = time.monotonic() + 120
             while "ready" in client.status().connections:
                 self.assertLess(time.monotonic(), patience)
                 time.sleep(0.01)
             self.assertIsInstance(client.send_one(HELLO, "aa" * 32), Accepted)
-        _, counters = self.simulator.stop()
-        self.assertEqual(counters["connections"], 2)
+        self.assertEqual(self.connections(), 2)
 
     def test_pickled(self) -> None:
         """Sessions and clients are pickled as what they were made with."""

@@ -14,7 +14,7 @@ import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.blocking_job import HOSTS, expected
-from tests.command.processes import TIMEOUT, SimulatorProcess, WithSimulator, environment
+from tests.command.processes import TIMEOUT, SharingSimulator, SimulatorProcess, environment
 from tests.processes import started
 
 __all__ = ["HostCase", "HostTests", "MuteTests"]
@@ -24,8 +24,12 @@ pytestmark = pytest.mark.loopback
 _FORKS = {"child", "fork-pool", "forkserver-pool"}
 
 
-class HostCase(WithSimulator):
+class HostCase(SynchronousTestCase):
     """Programs that do the job."""
+
+    def received(self) -> int:
+        """Tell how many notifications the simulator has received in this test."""
+        raise NotImplementedError
 
     def check(self, lines: list[dict[str, Any]], jobs: int) -> None:
         """Compare."""
@@ -34,12 +38,20 @@ class HostCase(WithSimulator):
         for job in done:
             self.assertGreaterEqual(job["received"], expected()["received"])
             self.assertEqual({**job, "received": expected()["received"]}, expected())
-        _, counters = self.simulator.stop()
-        self.assertEqual(counters["received"], sum(line["received"] for line in lines))
+        self.assertEqual(self.received(), sum(line["received"] for line in lines))
 
 
-class HostTests(HostCase):
+class HostTests(SharingSimulator, HostCase):
     """A program does the job in each of its places, and exits without closing its last client."""
+
+    def setUp(self) -> None:
+        """Remember what other tests sent."""
+        super().setUp()
+        self._before = self.simulator.last()
+
+    def received(self) -> int:
+        """See :class:`HostCase`."""
+        return self.simulator.last() - self._before
 
     def run_in(self, host: str, jobs: int) -> None:
         """Run a program, and compare what it got and what the simulator received."""

@@ -17,6 +17,7 @@ from tests import PROJECT
 from tests.checks import invoke
 from tests.processes import ForClass, started
 from txapns.command.streams import UNUSABLE
+from txapns.simulator.control import SimulatorControl
 
 __all__ = ["ANN", "BOB", "DEAD", "SHORT", "TIMEOUT", "TXAPNS", "SharingSimulator", "SimulatorProcess", "WithSimulator"]
 __all__ += ["environment", "refused", "run_without", "txapns"]
@@ -60,6 +61,16 @@ class Running:
 
     state: Path
     ready: dict[str, Any]
+
+    @property
+    def control(self) -> SimulatorControl:
+        """Its control API."""
+        return SimulatorControl(f"http://127.0.0.1:{self.ready['web']}")
+
+    def last(self) -> int:
+        """Tell the number of the last notification that it received, which are counted from 1."""
+        latest = self.control.ask("GET", "/v1/received?limit=1")["received"]
+        return int(latest[0]["id"]) if latest else 0
 
 
 class SimulatorProcess:

@@ -16,7 +16,7 @@ from twisted.trial.unittest import SkipTest
 
 from tests import PROJECT
 from tests.aio.case import EXPECTED
-from tests.command.processes import DEAD, TIMEOUT, SimulatorProcess, environment
+from tests.command.processes import DEAD, TIMEOUT, SimulatorProcess, WithSimulator, environment
 from tests.ports import reserve
 from tests.processes import started
 from tests.test_blocking_hosts import HostCase
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.interop, pytest.mark.loopback]
 FRAMEWORKS = PROJECT / ".venv/interop-frameworks"
 
 
-class FrameworkCase(HostCase):
+class FrameworkCase(WithSimulator, HostCase):
     """Tests that need the frameworks."""
 
     def setUp(self) -> None:
@@ -37,6 +37,12 @@ class FrameworkCase(HostCase):
         if not (FRAMEWORKS / "installed").exists():
             raise SkipTest("not installed: run make interop")
         super().setUp()
+
+    def received(self) -> int:
+        """Stop the simulator; returns how many notifications it received."""
+        _, counters = self.simulator.stop()
+        count: int = counters["received"]
+        return count
 
     def variables(self, **more: str) -> dict[str, str]:
         """The environment of a program with the frameworks."""
