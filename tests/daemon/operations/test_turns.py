@@ -1,7 +1,5 @@
 """
 Tests that no page holds the reactor: however many apps there are, little is done in one turn.
-
-Counted are the calls of functions, which no other load changes. While one is made, nothing else is answered.
 """
 
 from __future__ import annotations
@@ -11,14 +9,13 @@ from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon.admin_world import AdminWorld
 from tests.daemon.dispatch_world import HEADERS, PAYLOAD, token
 from tests.daemon.operations.test_app_list import NOW, overview
-from tests.hot_paths import Calls
+from tests.turns import MOST, Turns
 from txapns.daemon.operations.app_list import digest_of
 from txapns.daemon.operations.health import Overview
 from txapns.daemon.operations.metrics import DaemonMetrics
@@ -31,40 +28,7 @@ __all__ = ["ManyTests", "PageTests"]
 APPS = 300
 #: How many apps there are where they need no daemon.
 MANY = 3_000
-#: How many functions may be called in one turn, which takes some 4 ms.
-MOST = 18_000
 PAGES = ("/", "/?page=2", "/?search=app1", "/apps/app001", "/metrics", "/readyz")
-
-
-class Turns:
-    """
-    Counts what is called in each turn of the reactor.
-
-    :param clock: the reactor. Each of its timers makes a turn of its own.
-
-    :ivar found: how many functions were called in each turn.
-    """
-
-    def __init__(self, clock: Clock) -> None:
-        self.found: list[int] = []
-        self._call_later: Callable[..., IDelayedCall] = clock.callLater
-        self._clock: Any = clock
-
-    def begin(self, step: Callable[[], object]) -> None:
-        """Do something, and all that it puts off."""
-        self._clock.callLater = self._later
-        self._take(step)
-        self._clock.pump([0.0] * 50)
-        self._clock.callLater = self._call_later
-
-    def _later(self, delay: float, function: Callable[..., object], *arguments: Any, **named: Any) -> IDelayedCall:
-        return self._call_later(delay, self._take, partial(function, *arguments, **named))
-
-    def _take(self, step: Callable[[], object]) -> None:
-        calls = Calls()
-        with calls.counting():
-            step()
-        self.found.append(calls.total)
 
 
 class PageTests(SynchronousTestCase):

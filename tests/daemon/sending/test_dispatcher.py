@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 import txapns.daemon.sending.connecting
 from tests.daemon.dispatch_world import AUTHORITY, DEAD, START, DictApps, DispatcherCase, DispatchWorld, token
 from tests.daemon.fakes import Cluster
+from tests.turns import MOST, Turns
 from txapns._network.clocks import SystemWallClock
 from txapns.credentials import Certificate
 from txapns.daemon.errors import Unavailable
@@ -31,7 +32,7 @@ from txapns.simulator import Simulator
 from txapns.simulator.http2 import ProviderAPIServer, Response
 from txapns.wire.requests import Request
 
-__all__ = ["ClusterTests", "DrainTests", "FairnessTests", "FenceTests", "LoopbackTests", "StopTests"]
+__all__ = ["ClusterTests", "DrainTests", "FairnessTests", "FenceTests", "LoopbackTests", "ManyTests", "StopTests"]
 
 
 class FenceTests(DispatcherCase):
@@ -209,6 +210,23 @@ class StopTests(DispatcherCase):
         self.world.dispatcher.wake("chess")
         self.world.advance(0.1)
         self.world.result(self.world.dispatcher.stop(10.0))
+
+
+class ManyTests(SynchronousTestCase):
+    """A start with many apps."""
+
+    def test_turns(self) -> None:
+        """Where many apps have something waiting, the reactor has turns between some of them and the next."""
+        world = DispatchWorld()
+        self.addCleanup(world.close)
+        names = [f"app{number:02}" for number in range(40)]
+        for name in names:
+            world.add_app(name)
+            world.accept(app=name)
+        turns = Turns(world.clock)
+        turns.begin(world.start)
+        self.assertEqual([name for name in names if world.dispatcher.state(name) is None], [])
+        self.assertLess(max(turns.found), MOST)
 
 
 class ClusterTests(SynchronousTestCase):

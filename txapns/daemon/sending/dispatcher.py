@@ -16,6 +16,7 @@ circuit goes to its sender.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -45,6 +46,8 @@ _log = Logger()
 RENEWALS = 3
 #: How often to look for what other nodes accepted, in seconds.
 LOOK = 1.0
+#: How many senders are woken in one turn of the reactor. The first time each makes a client, in half a millisecond.
+WOKEN = 10
 #: How many seconds after the node has joined again it begins to send. By then the others have joined, too.
 GRACE = 3.0
 
@@ -152,11 +155,15 @@ class Dispatcher:
                 self._waking.set(0.0)
 
     def _wake_senders(self) -> None:
-        woken, self._woken = self._woken, {}
+        woken = list(islice(self._woken, WOKEN))
+        for each in woken:
+            del self._woken[each]
         if not self._renewing.is_set:
             self._renewing.set(self._lease / RENEWALS)
         for app, step in woken:
             self._with_one(app, step)
+        if self._woken:
+            self._waking.set(0.0)
 
     def _sender(self, app: str) -> AppSender:
         sender = self._senders.get(app)
