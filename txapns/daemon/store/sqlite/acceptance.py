@@ -52,11 +52,13 @@ FROM run CROSS JOIN queue_series WHERE n < count
 
 def recognize(
     connection: sqlite3.Connection, acceptances: list[Acceptance], number: int
-) -> tuple[list[list[Receipt] | Exception | None], list[Acceptance]]:
+) -> tuple[list[list[Receipt] | Exception | None], list[Acceptance], int]:
     """
     Find the requests that repeat earlier ones, and give the others their numbers.
 
-    :returns: the result of each request, ``None`` for those to be stored; and the requests to be stored.
+    :param number: the next number.
+    :returns: the result of each request, ``None`` for those to be stored; the requests to be stored; and the number
+        after their last.
     """
     results: list[list[Receipt] | Exception | None] = []
     new = []
@@ -69,7 +71,7 @@ def recognize(
             number += acceptance.count
         else:
             acceptance.first = 0
-    return results, new
+    return results, new, number
 
 
 def _earlier(

@@ -243,8 +243,7 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
     def _store(
         self, connection: sqlite3.Connection, acceptances: list[Acceptance]
     ) -> list[list[Receipt] | Exception | None]:
-        results, new = recognize(connection, acceptances, self._number)
-        number = max([self._number, *(each.first + each.count for each in new)])
+        results, new, number = recognize(connection, acceptances, self._number)
         keys = {block.flow for each in new for block in each.blocks}
         apps = self._find_apps(connection, {app for app, *_ in keys})
         flows = find_flows(connection, self._state, keys, apps)
