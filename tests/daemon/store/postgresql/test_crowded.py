@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon.store.postgresql import test_feedback_log, test_outcome_feed, test_outcomes, test_queue
 from tests.daemon.store.postgresql import test_superseding as test_supersede
-from tests.daemon.store.postgresql.crowded import STATEMENTS, attempt, check, crowded, problems
+from tests.daemon.store.postgresql.crowded import STATEMENTS, attempt, attempt_emptied, check, crowded, problems
 from tests.daemon.store.statements import run
 
 __all__ = ["CONTRACTS", "CrowdedTests", "MillionTests"]
@@ -41,6 +41,22 @@ class CrowdedTests(SynchronousTestCase):
         asked = ("SELECT * FROM idempotency WHERE digest = %s", True), [b"7"]
         self.patch(STATEMENTS, "new", lambda: iter([asked]))
         self.assertIn("WHERE digest = ", str(self.assertRaises(AssertionError, check)))
+
+    def test_emptied(self) -> None:
+        """What finds its rows by an index is told apart from what would read all of one, although nothing waits yet."""
+        for statement, dear in (
+            ("SELECT token FROM queue WHERE app = 7 AND token = '\\x07'", False),
+            ("SELECT token FROM queue WHERE number = ANY('{7}')", False),
+            ("SELECT token FROM queue WHERE due > 7", True),
+            ("SELECT token FROM queue, unnest('{7,8}'::bigint[]) AS wanted (id) WHERE number = id", True),
+            ("SELECT token FROM queue", True),
+        ):
+            try:
+                attempt_emptied(statement, False, None)
+            except AssertionError:
+                self.assertTrue(dear, statement)
+            else:
+                self.assertFalse(dear, statement)
 
 
 @pytest.mark.campaign

@@ -26,8 +26,10 @@ BLOCK = 10_000
 BLOCK_LIFE = 60.0
 
 _KNOWN = """
-SELECT owner, key, digest, counts, apns_ids, first FROM idempotency
-WHERE (owner, key) IN (SELECT * FROM unnest(%(owners)s, %(keys)s))
+SELECT known.* FROM unnest(%(owners)s, %(keys)s) AS wanted (owner, key) CROSS JOIN LATERAL (
+    SELECT owner, key, digest, counts, apns_ids, first FROM idempotency
+    WHERE idempotency.owner = wanted.owner AND idempotency.key = wanted.key LIMIT 1
+) AS known
 """
 
 _ADD_KEYS = """

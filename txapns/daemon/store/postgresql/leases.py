@@ -106,7 +106,8 @@ made AS (
 SELECT 0, number, message, attempts::bigint, apns_id::text, token FROM chosen
 UNION ALL
 SELECT 1, message.number, message.accepted_at, message.since, message.headers, message.payload
-FROM (SELECT DISTINCT message FROM chosen) AS used JOIN message ON message.number = used.message
+FROM (SELECT DISTINCT message FROM chosen) AS used
+CROSS JOIN LATERAL (SELECT * FROM message WHERE message.number = used.message LIMIT 1) AS message
 UNION ALL
 SELECT 2, (SELECT id FROM made), (SELECT min(id) FROM lease WHERE app = %(app)s AND id >= %(first)s),
     (SELECT size::bigint FROM room), NULL, NULL

@@ -58,10 +58,14 @@ SELECT max(number) FROM (
 ) AS found
 """
 
-# One look into the indexes for each app in question; the notifications of other apps are not touched.
+# One look into the indexes for each app in question; the notifications of other apps are not touched. With an array,
+# only the index that begins with the id has the rows in their order.
 _LATEST_OF = """
 SELECT max(greatest(
-    (SELECT max(number) FROM queue WHERE apns_id = %(id)s::uuid AND app = queue_app.id),
+    (
+        SELECT number FROM queue WHERE apns_id = ANY(ARRAY[%(id)s::uuid]) AND app = queue_app.id
+        ORDER BY apns_id DESC, app DESC, number DESC LIMIT 1
+    ),
     (SELECT max(number) FROM outcome WHERE apns_id = %(id)s::uuid AND app = queue_app.id)
 )) FROM queue_app WHERE name = ANY(%(apps)s)
 """
@@ -70,7 +74,12 @@ _APP = "app = (SELECT id FROM queue_app WHERE name = %(app)s)"
 
 _PAGE = f"number > %(after)s AND {_APP} ORDER BY app, number LIMIT %(limit)s"
 
-_LIST_WAITING = _ENTRIES.format(f"{_WAITING} WHERE {_PAGE}")
+# Likewise the index that begins with the app.
+_WAITING_APP = "app = ANY(ARRAY(SELECT id FROM queue_app WHERE name = %(app)s))"
+
+_LIST_WAITING = _ENTRIES.format(
+    f"{_WAITING} WHERE number > %(after)s AND {_WAITING_APP} ORDER BY app, number LIMIT %(limit)s"
+)
 
 _LIST_SETTLED = _ENTRIES.format(f"{_SETTLED} WHERE {{}} AND {_PAGE}")
 
@@ -97,7 +106,7 @@ _LOCK_APP = "SELECT FROM queue_app WHERE name = %(app)s FOR NO KEY UPDATE"
 _PURGE_WAITING = f"""
 WITH chosen AS MATERIALIZED (
     SELECT number FROM queue
-    WHERE {_APP} AND number NOT IN (SELECT unnest(numbers) FROM lease WHERE {_APP} AND NOT {ENDED})
+    WHERE {_WAITING_APP} AND number NOT IN (SELECT unnest(numbers) FROM lease WHERE {_APP} AND NOT {ENDED})
     ORDER BY app, number LIMIT %(limit)s
 ),
 gone AS (DELETE FROM queue WHERE number = ANY(ARRAY(SELECT number FROM chosen)) RETURNING app, message),

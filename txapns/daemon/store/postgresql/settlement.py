@@ -60,19 +60,21 @@ SELECT (SELECT name FROM queue_app WHERE id = app), count(*) FROM gone GROUP BY 
 
 _ACCEPTED_NUMBERS = _ACCEPTED.replace("count(*) FROM gone GROUP BY app\n", "array_agg(number) FROM gone GROUP BY app\n")
 
+# Which of the values belong to a row is found by its number in the array of all numbers, which are in their order. A
+# join might begin with all rows of the queue, if it was empty when the server last counted them.
 _FINAL = f"""
 WITH gone AS (
-    DELETE FROM queue
-    USING unnest(
-        %(numbers)s, %(states)s, %(statuses)s, %(reasons)s, %(timestamps)s::bigint[], %(dates)s, %(attempts)s,
-        %(unique_ids)s::text[], %(environments)s::smallint[]
-    ) AS chosen (number, state, status, reason, timestamp, settled_at, attempts, unique_id, environment)
-    WHERE queue.number = chosen.number
-    RETURNING queue.number, message, due, accepted_at, chosen.settled_at, chosen.timestamp, app,
-        queue.attempts + chosen.attempts AS attempts, chosen.status, chosen.state, apns_id, token, chosen.reason,
-        chosen.unique_id, chosen.environment, flow, collapse, superseded
+    DELETE FROM queue WHERE number = ANY(%(numbers)s) RETURNING *, width_bucket(number, %(numbers)s) AS place
 ),
-stored AS ({_OUTCOME} SELECT * FROM gone),
+stored AS (
+    {_OUTCOME}
+    SELECT
+        number, message, due, accepted_at, (%(dates)s)[place], (%(timestamps)s::bigint[])[place], app,
+        attempts + (%(attempts)s)[place], (%(statuses)s)[place], (%(states)s)[place], apns_id, token,
+        (%(reasons)s)[place], (%(unique_ids)s::text[])[place], (%(environments)s::smallint[])[place], flow, collapse,
+        superseded
+    FROM gone
+),
 {_COUNTED}
 SELECT number, (SELECT name FROM queue_app WHERE id = app), token FROM gone
 """
@@ -82,11 +84,11 @@ SELECT number, (SELECT name FROM queue_app WHERE id = app) FROM queue WHERE numb
 """
 
 _RETRIED = """
-UPDATE queue SET
-    due = chosen.due, attempts = queue.attempts + chosen.attempts, status = chosen.status, reason = chosen.reason
-FROM unnest(%(numbers)s, %(statuses)s, %(reasons)s, %(dues)s, %(attempts)s)
-    AS chosen (number, status, reason, due, attempts)
-WHERE queue.number = chosen.number
+UPDATE queue SET (due, attempts, status, reason) = (
+    SELECT (%(dues)s)[place], attempts + (%(attempts)s)[place], (%(statuses)s)[place], (%(reasons)s)[place]
+    FROM (SELECT width_bucket(number, %(numbers)s) AS place) AS chosen
+)
+WHERE number = ANY(%(numbers)s)
 """
 
 
