@@ -111,6 +111,8 @@ class APNSClient:
         reactor = self._reactor = timers(reactor)
         self._topic = default_topic(credential, topic)
         self._pool = Pool(reactor, self.gateway, credential, Options(**options), metrics, self._topic)
+        self._batch = Sending if metrics is None else MeasuredSending
+        self._single = SingleSending if metrics is None else MeasuredSingleSending
         self._feedback = FeedbackReader(reactor, self.gateway, credential, self._pool.options.timeout)
         self._bundle_id = default_bundle_id(credential, self._topic)
         self.channels = Channels(self.gateway, self._bundle_id, self._make_management_pool, self.touch)
@@ -182,7 +184,7 @@ class APNSClient:
         if closed is not None:
             return fail(closed)
         try:
-            return self._single().start(notification, token)
+            return self._single(self._pool).start(notification, token)
         except (APNSError, TypeError) as error:
             return fail(error)
 
@@ -223,7 +225,7 @@ class APNSClient:
             if self.gateway.protocol != "http2":
                 raise InvalidGateway(f"{self.gateway} has no broadcasts; only the HTTP/2 provider API has")
             request = broadcast_request(checked(notification), channel_id, self._bundle_id)
-            sending = self._single()
+            sending = self._single(self._pool)
             return sending.submit(Delivery(sending, channel_id, "", b"", request))
         except (APNSError, TypeError) as error:
             return fail(error)
@@ -341,12 +343,7 @@ class APNSClient:
             return fail(closed)
         if deadline is not None and not 0 <= deadline < math.inf:
             return fail(ValueError("the deadline is not a non-negative number of seconds"))
-        kind = Sending if self._pool.metrics is None else MeasuredSending
-        return kind(self._reactor, self._pool, triples, self._send, deadline, apns_id).start(first)
-
-    def _single(self) -> SingleSending:
-        kind = SingleSending if self._pool.metrics is None else MeasuredSingleSending
-        return kind(self._pool)
+        return self._batch(self._reactor, self._pool, triples, self._send, deadline, apns_id).start(first)
 
     def _make_management_pool(self, management: Gateway) -> Pool:
         """

@@ -85,11 +85,6 @@ class Backlog:
         return bool(self._deliveries or self._first or self._works or self._waiting or self._postponed)
 
     @property
-    def crowded(self) -> bool:
-        """Whether deliveries wait for a connection with room."""
-        return bool(self._deliveries)
-
-    @property
     def pressing(self) -> bool:
         """Whether there is something that goes before the batches."""
         return bool(self._deliveries or self._first)
@@ -105,9 +100,14 @@ class Backlog:
 
     # In.
 
-    def append(self, delivery: Delivery) -> None:
-        """Add a single delivery after those that wait already."""
+    def append(self, delivery: Delivery) -> bool:
+        """
+        Add a single delivery after those that wait already.
+
+        :returns: whether it is the only one that waits for a connection with room.
+        """
         self._deliveries[delivery] = None
+        return len(self._deliveries) == 1
 
     def put_back(self, delivery: Delivery) -> None:
         """Put a delivery that was not processed before all others."""

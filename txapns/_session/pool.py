@@ -137,9 +137,7 @@ class Pool:
         self._admission.check()
         self._hopeless = False
         # If others wait already, no connection has room; whichever gets some asks for them.
-        crowded = self._backlog.crowded
-        self._backlog.append(delivery)
-        if not crowded:
+        if self._backlog.append(delivery):
             self.feed()
 
     def when_ready(self) -> Deferred[None]:
@@ -214,9 +212,9 @@ class Pool:
     def feed(self) -> None:
         """Hand the connections what they have room for, and open another one if needed."""
         self._again = True
-        self._soon.cancel()
         if self._feeding:
             return  # a listener sends more: the loop below continues
+        self._soon.cancel()
         self._feeding = True
         try:
             while self._again:
