@@ -7,13 +7,13 @@ import socket
 
 import pytest
 
-from tests.command.processes import WithSimulator, refused, txapns
+from tests.command.processes import SharingSimulator, refused, txapns
 
 __all__ = ["DoctorTests"]
 
 
 @pytest.mark.loopback
-class DoctorTests(WithSimulator):
+class DoctorTests(SharingSimulator):
     """``txapns doctor``."""
 
     def test_all_good(self) -> None:

@@ -73,15 +73,16 @@ class InputTests(StreamsCase):
 
     def test_twice(self) -> None:
         """Standard input is read only once."""
+        tokens, pem = self.directory / "tokens", (self.directory / "a.pem").read_bytes()
         for command in (
-            f"{TXAPNS} send --certificate - --alert Hi --tokens -",
-            f"{TXAPNS} send --key - --key-id K --team-id T --payload - --tokens tokens",
-            f"{TXAPNS} apps add a --certificate - --passphrase-file -",
-            f"{TXAPNS} queue list a --url http://localhost:1 --key-file - --trust-root -",
+            "send --certificate - --alert Hi --tokens -",
+            f"send --key - --key-id K --team-id T --payload - --tokens {tokens}",
+            "apps add a --certificate - --passphrase-file -",
+            "queue list a --url http://localhost:1 --key-file - --trust-root -",
         ):
-            status, _, said = self.shell(f"{command} <a.pem")
-            self.assertEqual(status, 2, command)
-            self.assertIn("Standard input can be read only once.", said)
+            result = invoke(*command.split(), input=pem, env={"TXAPNS_CONFIG": str(self.directory / "apns.toml")})
+            self.assertEqual(result.exit_code, 2, command)
+            self.assertIn("Standard input can be read only once.", result.stderr)
 
     def test_not_needed(self) -> None:
         """If it does not need standard input, it does not matter."""

@@ -210,7 +210,7 @@ class CampaignCase(KilledCase):
         twice = sum(len(found) - 1 for found in arrivals.values())
         self.say(f"{counts['accepted']} sent, {counts['superseded']} superseded, {twice} arrived twice")
 
-    async def test_killed(self) -> None:
+    async def be_killed(self) -> None:
         """What becomes of each is what must."""
         callers = self.callers()
         await self.daemon.start()
@@ -231,11 +231,19 @@ class CampaignCase(KilledCase):
 class SQLiteTests(CampaignCase):
     """One daemon with a database of its own."""
 
+    async def test_killed(self) -> None:
+        """It is killed again and again."""
+        await self.be_killed()
+
 
 @pytest.mark.campaign
 @pytest.mark.loopback
 class PostgreSQLTests(CampaignCase):
     """One node of a cluster."""
+
+    async def test_killed(self) -> None:
+        """It is killed again and again."""
+        await self.be_killed()
 
     def tables(self) -> str:
         """Store in PostgreSQL."""
