@@ -43,8 +43,10 @@ flaky: $(DEV) ## run the tests ten times in random order, and show what was not 
 fuzz: $(VENV)/installed-fuzz ## look for octets that a parser cannot take, 60 seconds for each parser
 	$(BIN)/python -m fuzz --seconds $(or $(SECONDS),60) $(PARSERS)
 
-interop: $(DEV) $(INTEROP)/installed $(INTEROP)-apns2/installed $(INTEROP)-synapse/installed $(INTEROP)-frameworks/installed $(INTEROP)-node/installed ## run clients and servers of others against ours
+interop: $(DEV) interop-environments ## run clients and servers of others against ours
 	$(BIN)/python -m pytest -n 3 --dist loadfile -m interop
+
+interop-environments: $(INTEROP)/installed $(INTEROP)-apns2/installed $(INTEROP)-synapse/installed $(INTEROP)-frameworks/installed $(INTEROP)-node/installed
 
 test-postgresql: $(DEV) ## run the tests of the store on PostgreSQL on the version that the system has
 	@for each in /usr/lib/postgresql/*/bin; do \
@@ -127,4 +129,4 @@ $(BENCH)/node/installed: benchmarks/peers/package.json benchmarks/peers/package-
 	if command -v npm >/dev/null; then \
 		npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --loglevel=error && touch $@; fi
 
-.PHONY: help venv demo inbox test campaigns test-all flaky fuzz interop test-postgresql cluster bench peers lint container packaging clean
+.PHONY: help venv demo inbox test campaigns test-all flaky fuzz interop interop-environments test-postgresql cluster bench peers lint container packaging clean
