@@ -954,7 +954,7 @@ class ScaleTests(SynchronousTestCase):
         assert simulator.stdout is not None
         self.assertTrue(json.loads(simulator.stdout.readline())["ready"])
         program = [sys.executable, "-c", PROGRAM, str(state)]
-        done = subprocess.run(program, stdout=subprocess.PIPE, timeout=120, check=True)
+        done = subprocess.run(program, stdout=subprocess.PIPE, timeout=300, check=True)
         count, peak = json.loads(done.stdout)
         self.assertEqual(count, MANY)
         self.assertLess(peak, MEMORY)

@@ -109,7 +109,7 @@ class ScaleTests(SynchronousTestCase):
     def send(self, program: str, count: int) -> tuple[list[object], int]:
         """Send so many; returns the outcome and the peak of memory, in octets."""
         command = [sys.executable, "-c", program, str(self.state), str(count)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, timeout=120, check=True)
+        done = subprocess.run(command, stdout=subprocess.PIPE, timeout=300, check=True)
         found = json.loads(done.stdout)
         return found["outcome"], found["peak"]
 

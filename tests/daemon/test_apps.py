@@ -380,7 +380,7 @@ class ThreadTests(TestCase):
         apps = Apps(reactor, world.configuration, SQLiteAppStore(database), world.secrets, database.worker)
         await apps.start()
         goes_on = threading.Event()
-        reading = apps.read(lambda: goes_on.wait(60))
+        reading = apps.read(lambda: goes_on.wait(120))
         await apps.put("a", AppSettings(), signing_key(), caller="ann")
         self.assertEqual((apps.names(), reading.called), (["a"], False))
         goes_on.set()

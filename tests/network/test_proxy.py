@@ -742,9 +742,9 @@ class LoopbackCase(TestCase):
         """Run a proxy until the test is over."""
         return started(self, command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    async def send(self, proxy: str, protocol: str) -> Batch:
+    async def send(self, proxy: str, protocol: str, timeout: float = 120) -> Batch:
         """Send through it to a registered and an unregistered device."""
-        client = APNSClient(reactor, CERTIFICATE, self.gateway(protocol), proxy=proxy, timeout=3)
+        client = APNSClient(reactor, CERTIFICATE, self.gateway(protocol), proxy=proxy, timeout=timeout)
         try:
             return await client.send(HELLO, [ALIVE, DEAD])
         finally:
@@ -771,7 +771,7 @@ class ProcessTests(LoopbackCase):
     async def test_no_gateway(self) -> None:
         """If it cannot reach the gateway, the message says so."""
         self.ports["http2"] = 1
-        batch = await self.send(self.url, "http2")
+        batch = await self.send(self.url, "http2", 3)
         self.assertIn("502", str(batch.unsent[0].error))
 
     async def test_socket(self) -> None:
@@ -806,12 +806,12 @@ class TinyproxyTests(LoopbackCase):
         [self.port] = reserve()
         configuration = Path(self.mktemp())
         configuration.write_text(f"Port {self.port}\nListen 127.0.0.1\nBasicAuth ali baba\n")
-        self.start(program, "-d", "-c", configuration)
-        for _ in range(200):
+        process = self.start(program, "-d", "-c", configuration)
+        while process.poll() is None:
             with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", self.port)):
                 return
             time.sleep(0.05)
-        self.fail("tinyproxy does not listen")
+        self.fail("tinyproxy has ended")
 
     async def test_both_protocols(self) -> None:
         """Both protocols work through it."""
@@ -822,5 +822,5 @@ class TinyproxyTests(LoopbackCase):
     async def test_refused(self) -> None:
         """The message says that it requires a password, or another one."""
         for user, words in (("", "it requires a user"), ("ali:nonsense@", "it does not accept")):
-            batch = await self.send(f"http://{user}127.0.0.1:{self.port}", "http2")
+            batch = await self.send(f"http://{user}127.0.0.1:{self.port}", "http2", 3)
             self.assertIn(words, str(batch.unsent[0].error))
