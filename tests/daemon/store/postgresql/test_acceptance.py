@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.daemon.store.acceptance_contract import AcceptanceContract
 from tests.daemon.store.contract import message
 from tests.daemon.store.postgresql.opened import until
 from tests.daemon.store.postgresql.world import PostgreSQLWorld
@@ -19,7 +20,7 @@ from txapns.daemon.store.postgresql.schema import Connection
 from txapns.daemon.store.queue_time import QueueTime
 from txapns.daemon.values import Idempotency, Receipt
 
-__all__ = ["KeyTests", "NumberTests"]
+__all__ = ["KeyTests", "NumberTests", "PostgreSQLAcceptanceTests"]
 
 # The first time that somebody stores a key, it is as if another node had stored it before, and it was forgotten since.
 _FORGETFUL = """
@@ -28,6 +29,16 @@ CREATE FUNCTION forget() RETURNS trigger LANGUAGE plpgsql AS
     'BEGIN IF nextval(''stored'') = 1 THEN RETURN NULL; END IF; RETURN NEW; END';
 CREATE TRIGGER forget BEFORE INSERT ON idempotency FOR EACH ROW EXECUTE FUNCTION forget();
 """
+
+
+class PostgreSQLAcceptanceTests(AcceptanceContract, SynchronousTestCase):
+    """The contract."""
+
+    seeds = 2
+
+    def make_world(self) -> PostgreSQLWorld:
+        """Make one in a schema of its own."""
+        return PostgreSQLWorld(schema(self))
 
 
 class AcceptanceCase(SynchronousTestCase):
