@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 import pytest
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 from twisted.protocols.tls import TLSMemoryBIOFactory
@@ -30,7 +31,7 @@ from txapns._network.http_client import http_agent
 from txapns._network.trust import given_trust
 from txapns.daemon.errors import Unavailable
 from txapns.daemon.sending.webhook import Webhook, WebhookConfig, WebhookState, events_of, read_secret, sign
-from txapns.daemon.sending.webhook_events import DeadTokens
+from txapns.daemon.sending.webhook_events import DeadTokens, Report
 from txapns.daemon.store.cluster import ICluster
 from txapns.daemon.store.sqlite import feedback_log as feedback
 from txapns.daemon.store.sqlite.database import Database
@@ -102,6 +103,20 @@ class OutcomeReceiver(Receiver):
     def kinds(self) -> list[tuple[str, int]]:
         """The kind of each report, and how many entries it had."""
         return [(kind, len(entries)) for kind, entries in self.reports]
+
+
+class _SlowTokens(DeadTokens):
+    """Dead tokens that are read when the test says so."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.read: Deferred[None] = Deferred()
+
+    async def take(self) -> Report | None:
+        """Read them, and wait."""
+        found = await super().take()
+        await self.read
+        return found
 
 
 class SignatureTests(SynchronousTestCase):
@@ -271,6 +286,19 @@ class WebhookTests(SynchronousTestCase):
         node.become(duties=node.asked)
         self.world.advance(0.1)
         self.assertEqual((webhook.state, self.receiver.cursors()), (WebhookState("crm", sent=1), [1, 1]))
+
+    def test_retired(self) -> None:
+        """One that is retired while it reads what there is to send sends nothing of it."""
+        events = _SlowTokens(self.world.log, "webhook:crm", (), 500)
+        hook = WebhookConfig("crm", f"http://127.0.0.1:{PORT}/", lambda: SECRET)
+        webhook = Webhook(self.world.clock, [events], hook)
+        self.note()
+        webhook.start()
+        ended = webhook.retire()
+        events.read.callback(None)
+        self.world.advance(1.0)
+        self.assertEqual((self.receiver.posts, webhook.state), ([], WebhookState("crm")))
+        self.successResultOf(ended)
 
     def test_secret(self) -> None:
         """A secret that cannot be read is reported at once; nothing is sent until it can be read."""

@@ -264,7 +264,7 @@ class Webhook:
     async def _send(self, events: IEvents, secret: bytes) -> bool:
         """Send the next report; returns whether there was one."""
         report = None if self._stopped else await events.take()
-        if report is None:
+        if report is None or self._stopped:
             return False
         await self._post(report.body, secret)
         await report.confirm()
