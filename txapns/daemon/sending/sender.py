@@ -207,6 +207,8 @@ class AppSender:
     @property
     def in_flight(self) -> int:
         """How many notifications a connection has sent that are not answered."""
+        if not self._under_way:
+            return 0  # each node counts this at each heartbeat, for thousands of apps
         return sum(status.in_flight for status in self._statuses().values())
 
     def _statuses(self) -> dict[Client | None, ClientStatus]:
