@@ -144,24 +144,16 @@ class BrowserTests(TestCase):
     def test_keyboard(self) -> None:
         """The keyboard reaches all controls in the order of the page, with a visible focus."""
         with self.browsing() as browser:
-            reached = []
-            for _ in range(12):
+            reached = [""]
+            while reached[-1] != "Liveness" and len(reached) < 50:
                 browser.press(TAB)
                 reached.append(browser.run("return document.activeElement.textContent"))
                 outline = "return getComputedStyle(document.activeElement).outlineStyle"
                 self.assertNotEqual(browser.run(outline), "none", reached[-1])
-            expected = [
-                "Skip to content",
-                "Stop updating",
-                "As a table",
-                "",
-                "Search",
-                *sorted(APPS),
-                "Metrics",
-                "Readiness",
-                "Liveness",
-            ]
-            self.assertEqual(reached[:5] + sorted(reached[5:9]) + reached[9:], expected)
+            self.assertEqual(reached[1:6], ["Skip to content", "Stop updating", "As a table", "", "Search"])
+            self.assertEqual(sorted(reached[6:10]), sorted(APPS))
+            self.assertLessEqual(set(reached[10:-3]), set(APPS))  # those of the latest failures
+            self.assertEqual(reached[-3:], ["Metrics", "Readiness", "Liveness"])
 
     def test_operated(self) -> None:
         """The keyboard opens the table, stops the updates of the page, and starts them again."""
