@@ -409,12 +409,12 @@ class SessionTests(BlockingCase):
 
     def test_pickled(self) -> None:
         """Sessions and clients are pickled as what they were made with."""
-        with Session(timeout=5.0) as session, pickle.loads(pickle.dumps(session)) as other:
+        with Session(timeout=60.0) as session, pickle.loads(pickle.dumps(session)) as other:
             client = session.client(self.certificate, self.gateway)
             for each in (client, pickle.loads(pickle.dumps(client)), other.client(self.certificate, self.gateway)):
                 self.assertEqual((each.gateway, each.credential), (self.gateway, self.certificate))
                 self.assertEqual(each.send(HELLO, tokens(2)).accepted, 2)
-        with pickle.loads(pickle.dumps(self.client(timeout=5.0))) as alone:
+        with pickle.loads(pickle.dumps(self.client(timeout=60.0))) as alone:
             self.assertEqual(alone.send(HELLO, tokens(2)).accepted, 2)
 
     def test_closed(self) -> None:

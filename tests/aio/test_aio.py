@@ -174,7 +174,7 @@ class FeedbackTests(AioCase):
         """It is read as a list, or token by token."""
 
         async def main() -> None:
-            async with self.client("binary", timeout=5.0) as client:
+            async with self.client("binary", timeout=120.0) as client:
                 reading = client.iterate_feedback()
                 first, _ = await anext(reading)
                 await reading.aclose()  # the next call has the others

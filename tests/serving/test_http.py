@@ -690,25 +690,26 @@ class LoopbackTests(TestCase):
     """Real sockets, in plain text and with TLS."""
 
     def setUp(self) -> None:
-        """Listen with and without TLS."""
+        """Listen, with time for requests."""
         self.authority = Authority()
-        self.server = HTTPServer(cast("IReactorTime", reactor), Echo(), attrs.evolve(LIMITS, request=1.0))
+        self.listen(request=120.0)
+
+    def listen(self, request: float) -> None:
+        """Listen with and without TLS."""
+        server = HTTPServer(cast("IReactorTime", reactor), Echo(), attrs.evolve(LIMITS, request=request))
+        self.addCleanup(server.close)
         options = self.authority.server_options((b"http/1.1",))
         self.ports = {}
         for secure in (False, True):
-            factory = self.server.encrypted(options) if secure else self.server
+            factory = server.encrypted(options) if secure else server
             port = reactor.listenTCP(0, factory, interface="127.0.0.1")  # type: ignore[attr-defined]
             self.ports[secure] = port.getHost().port
             self.addCleanup(port.stopListening)
 
-    def tearDown(self) -> Any:
-        """Close everything."""
-        return self.server.close()
-
     def call(self, raw: bytes, secure: bool) -> bytes:
         """Send everything, then read until the end, as a simple client does."""
         context = ssl.create_default_context(cadata=self.authority.ca_pem.decode())
-        with socket.create_connection(("127.0.0.1", self.ports[secure]), timeout=10) as plain:
+        with socket.create_connection(("127.0.0.1", self.ports[secure]), timeout=120) as plain:
             connection = context.wrap_socket(plain, server_hostname="localhost") if secure else plain
             connection.sendall(raw)
             found = b""
@@ -728,6 +729,7 @@ class LoopbackTests(TestCase):
     @inlineCallbacks
     def test_slow(self) -> Any:
         """A client that never sends the rest gets an error, and the connection is closed."""
+        self.listen(request=1.0)
         for secure in (False, True):
             found = yield deferToThread(self.call, post(b"x" * 900)[:-1], secure)
             self.assertTrue(found.startswith(b"HTTP/1.1 408 "), found)
