@@ -101,11 +101,7 @@ class Backlog:
     # In.
 
     def append(self, delivery: Delivery) -> bool:
-        """
-        Add a single delivery after those that wait already.
-
-        :returns: whether it is the only one that waits for a connection with room.
-        """
+        """Add a single delivery after those that wait already, and return whether there were none."""
         self._deliveries[delivery] = None
         return len(self._deliveries) == 1
 

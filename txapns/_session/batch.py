@@ -389,17 +389,14 @@ class Single(_Listener, Result[T]):
         if not self.called:
             self.errback(error)
 
-    def withdraw(self) -> None:
-        """Do not send it, if it has not been sent yet."""
-        delivery, self._delivery = self._delivery, None
-        self.ended = LocalError("the notification was cancelled")
-        if delivery is not None:
-            self._pool.take_back(delivery)
 
-
-def _withdraw(cancelled: Deferred[Any]) -> None:
-    assert isinstance(cancelled, Single)
-    cancelled.withdraw()
+def _withdraw(single: Deferred[Any]) -> None:
+    """It was cancelled: do not send it, if it has not been sent yet."""
+    assert isinstance(single, Single)
+    delivery, single._delivery = single._delivery, None
+    single.ended = LocalError("the notification was cancelled")
+    if delivery is not None:
+        single._pool.take_back(delivery)
 
 
 class SingleSending(Single["Accepted | Rejection"]):

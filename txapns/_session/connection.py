@@ -189,17 +189,18 @@ class Connection:
 
     @property
     def in_flight(self) -> int:
-        """How many deliveries are in flight, on the current protocol and on those that drain."""
-        protocol = self._now.protocol
-        # A copy of the set, which may change meanwhile: metrics are collected by another thread.
-        protocols = set(self._leaving) if protocol is None else self._leaving | {protocol}
-        return sum(protocol.in_flight for protocol in protocols)
+        """How many deliveries are in flight."""
+        return sum(protocol.in_flight for protocol in self._protocols)
 
     def in_flight_of(self, outcomes: DeliveryListener) -> list[Delivery]:
         """List the deliveries in flight whose outcomes are received there."""
+        return [delivery for protocol in self._protocols for delivery in protocol.in_flight_of(outcomes)]
+
+    @property
+    def _protocols(self) -> set[IGatewayProtocol]:
+        """The current protocol and those that drain: a copy, since metrics are collected by another thread."""
         protocol = self._now.protocol
-        protocols = self._leaving if protocol is None else self._leaving | {protocol}
-        return [delivery for protocol in protocols for delivery in protocol.in_flight_of(outcomes)]
+        return set(self._leaving) if protocol is None else self._leaving | {protocol}
 
     @property
     def active(self) -> bool:
