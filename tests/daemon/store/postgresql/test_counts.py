@@ -32,6 +32,14 @@ class WaitingCountsTests(SynchronousTestCase):
         self.look(0, 10, None)
         self.assertEqual((self.counts["chess"], self.counts["news"], self.counts.looked), (12, 0, 5.0))
 
+    def test_others_unseen(self) -> None:
+        """What this node has settled and another accepted after the last look does not make the count negative."""
+        self.look(0, 2, self.counts.changes)
+        self.counts.subtract({"chess": 5})
+        self.assertEqual(self.counts["chess"], 0)
+        self.look(-5, 6, self.counts.changes)
+        self.assertEqual(self.counts["chess"], 1)
+
     def test_put_right(self) -> None:
         """What this node has in the database counts, unless something was under way while somebody looked."""
         self.counts.update({"chess": 3})

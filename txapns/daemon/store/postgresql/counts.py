@@ -65,7 +65,8 @@ class WaitingCounts:
         self._node: str | None = None
 
     def __getitem__(self, app: str) -> int:
-        return self._own[app] + self._others.get(app, 0)
+        # Less than none: this node has settled what another has accepted since the last look.
+        return max(0, self._own[app] + self._others.get(app, 0))
 
     @property
     def changes(self) -> int | None:
