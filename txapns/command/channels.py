@@ -178,7 +178,8 @@ def _place_options(command: Callable[..., None]) -> Callable[..., None]:
             default=30.0,
             show_default=True,
             metavar="SECONDS",
-            help="How long to wait for a connection, or for an answer.",
+            help="How long to wait for a connection, or for Apple's answer; with --app, for how long a request to the"
+            " daemon that fails is tried again. One that gets no answer fails after 60 seconds.",
         ),
     )
     return gather(_Options, "options", options, credential_options(placed))
