@@ -2,10 +2,10 @@
 What a second process adds: two clients instead of one, and two daemons that share a PostgreSQL server.
 
 On a machine with few cores the second process has no whole one, since servers and caller run there, too. So the rate is
-held against what the cores allow: twice that of one, or what all cores together do at the CPU time of a notification
-while two run, server and all, whichever is less. That CPU time is longer than while one runs, as far as two cores share
-a cache, or are the hyperthreads of one. How much longer is shown, and beside it the same for two processes that only
-compute, and have nothing to wait for: what is above that is due to us.
+held against what the cores allow: twice that of one, or what all cores together could do at the CPU time that one took,
+server and all, whichever is less. What is missing is waiting, or CPU time that one process does not need. A part of that
+is the machine's, where two cores share a cache, or are the hyperthreads of one: how much longer a notification takes is
+shown, and beside it the same for two processes that only compute.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ def computed(processes: int) -> float:
 
 
 def allowed(rate: float, cpu: float) -> float:
-    """Return how many times the rate of one the cores allow two, if these take so many µs of all cores for each."""
+    """Return how many times the rate of one the cores allow two, if they took so many µs of all cores for each."""
     return min(2.0, (os.cpu_count() or 1) * 1e6 / cpu / rate)
 
 
 def share(one: float, two: float, cpu: tuple[float, float]) -> Sample:
     """Make a sample of two rates, and of the CPU time that a notification took with one and with two, all in all."""
-    most, times = allowed(one, cpu[1]), two / one
+    most, times = allowed(one, cpu[0]), two / one
     longer = {"CPU time, times": cpu[1] / cpu[0], "computing, times": computed(1) / computed(2)}
     return Sample(times / most * 100, {"times one's rate": times, "the cores allow": most} | longer)
 
