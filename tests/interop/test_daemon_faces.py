@@ -395,6 +395,41 @@ class StopTests(TestCase):
 
 
 @pytest.mark.loopback
+class FeedbackTests(TestCase):
+    """The feedback service, read by our own client."""
+
+    timeout = 300
+
+    async def test_once(self) -> None:
+        """Each dead token is listed once, and the list ends."""
+        simulator = Simulator(reactor)
+        simulator.inbox.dead = {bytes.fromhex(token): float(since) for token, since in GONE.items()}
+        faces = f"""
+            [intake.binary]
+            listen = "tcp:port=0:interface={HOST}"
+            feedback = "tcp:port=0:interface={HOST}"
+            tls.certificate = "server.pem"
+        """
+        daemon = await served(simulator, faces, Path(self.mktemp()), self.addCleanup)
+        ports = daemon.addresses
+        gateway = Gateway.binary(
+            HOST,
+            ports["intake.binary"],
+            trust_root=daemon.files["ca.pem"],
+            feedback_port=ports["intake.binary.feedback"],
+            barrier=True,
+        )
+        client = APNSClient(reactor, Certificate.from_pem(daemon.files["client.pem"]), gateway)
+        self.addCleanup(client.close)
+        await client.send(Notification(alert="Hello"), TOKENS)
+        found: list[str] = []
+        while len(found) < len(GONE):
+            found += [token for token, _ in await client.feedback()]
+        self.assertEqual(found, list(GONE))
+        self.assertEqual(await client.feedback(), [])
+
+
+@pytest.mark.loopback
 class PyapnsFaceTests(TestCase):
     """The standard library's client of XML-RPC, as pyapns' own client uses it."""
 

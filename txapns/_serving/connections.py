@@ -528,9 +528,12 @@ def _hand_over(transport: Any, data: bytes) -> bytes:
     Hand data to the network at once, if nothing was written before it that waits; returns what is left.
 
     Twisted would ask the operating system to say when there is room, which there nearly always is, and then not to say
-    so any more: two system calls and an event of the reactor's for each answer.
+    so any more: two system calls and an event of the reactor's for each answer. A pull producer is asked for more only
+    when Twisted has sent what it wrote, so that stays with Twisted.
     """
     if not isinstance(transport, Connection) or transport.dataBuffer or transport._tempDataBuffer:
+        return data
+    if transport.producer is not None and not transport.streamingProducer:
         return data
     written = transport.writeSomeData(data)
     return data[written:] if isinstance(written, int) else data  # if it failed, the reactor finds that out in its way
