@@ -3,9 +3,9 @@ What a second process adds: two clients instead of one, and two daemons that sha
 
 On a machine with few cores the second process has no whole one, since servers and caller run there, too. So the rate is
 held against what the cores allow: twice that of one, or what all cores together could do at the CPU time that one took,
-server and all, whichever is less. What is missing is waiting, or CPU time that one process does not need. A part of that
-is the machine's, where two cores share a cache, or are the hyperthreads of one: how much longer a notification takes is
-shown, and beside it the same for two processes that only compute.
+server and all, whichever is less. What is missing is waiting, or CPU time that one process does not need. A part of
+that is the machine's, where two cores share a cache, or are the hyperthreads of one: how much longer a notification
+takes is shown, and beside it the same for two processes that only compute.
 """
 
 from __future__ import annotations
