@@ -54,9 +54,10 @@ TOKEN_HELD = 20 * 60
 LOOKS = 8
 #: How long the answer to a PING may take, in seconds.
 PING_TIMEOUT = 15.0
-#: How many bytes of answers are processed before the next requests are written: some hundred answers. With answers that
-#: take 50 ms, this gives 2 % more throughput over one connection, and 8 % over four, than one write per 65,536 bytes.
-SLICE = 8_192
+#: How many bytes of answers are processed before the next requests are written: some sixty answers, so that the server
+#: works on these requests meanwhile. Over one connection, this gives a fifth more throughput than 8,192 bytes, at the
+#: same CPU time; half as many bytes take a tenth more of that.
+SLICE = 2_048
 #: After this many seconds without an accepted notification, a connection with a provider token may answer 500 to
 #: everything, and has to be replaced. Users of other libraries have seen this; it is not documented.
 WEDGED = 3_600.0
