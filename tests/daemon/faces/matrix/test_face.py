@@ -57,7 +57,8 @@ class NotifyTests(MatrixCase):
         response = self.connection.answer()
         self.assertEqual((response.status, response.headers["content-type"]), (200, "application/json"))
         self.assertEqual(response.json, {"rejected": []})
-        self.assertEqual((leased.token, dict(leased.content.headers)), (b"Why on earth did you decode this?", {}))
+        self.assertEqual(leased.token, b"Why on earth did you decode this?")
+        self.assertEqual(dict(leased.content.headers), {"apns-push-type": "alert"})
         alert = {
             "loc-key": "MSG_FROM_USER_IN_ROOM_WITH_CONTENT",
             "loc-args": ["Major Tom", "Mission Control", "I'm floating in a most peculiar way."],
@@ -98,14 +99,14 @@ class NotifyTests(MatrixCase):
         self.assertEqual([each.token.hex() for each in self.lease()], [ANN, BOB])
 
     def test_headers(self) -> None:
-        """Low priority is 5, the push type is the app's, and of the counts for a device only the latest is kept."""
+        """Low priority is 5, the push type is the app's if it has one, and only the latest counts are kept."""
         self.assertEqual(self.rejected(device(), prio="low"), [])
         self.world.add("chess", self.world.certificate, push_type="alert")
         counts = {"id": "", "type": None, "sender": "", "counts": {"unread": 7}, "devices": [device(BOB)]}
         self.send({"notification": counts})
         self.assertEqual(self.answered().json, {"rejected": []})
         event, counted = self.lease()
-        self.assertEqual(dict(event.content.headers), {"apns-priority": "5"})
+        self.assertEqual(dict(event.content.headers), {"apns-priority": "5", "apns-push-type": "alert"})
         self.assertEqual(dict(counted.content.headers), {"apns-push-type": "alert", "apns-collapse-id": "counts"})
         self.assertEqual(counted.content.payload, b'{"aps":{"badge":7}}')
 
