@@ -611,12 +611,13 @@ class BarrierTests(ProtocolCase):
         self.expect()
 
     def test_written_last(self) -> None:
-        """When nothing more is waiting the barrier is written, once, and nothing is taken after it."""
+        """When nothing more is waiting the barrier is written, once, and not counted; nothing is taken after it."""
         self.deliver(1, 2)
         self.protocol.flush()
         self.protocol.flush()
         self.assertEqual(self.transport.writes[1:], [encode_barrier(3)])
         self.assertEqual(self.protocol.room(), (0, 0))
+        self.assertEqual(self.protocol.in_flight, 2)
         self.assertEqual(self.record.events, ["ready"])
 
     def test_nothing_to_prove(self) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from txapns._session.retained import CompactUnconfirmed
+from txapns._session.retained import RetainedDeliveries
 from txapns.delivery import Delivery, DeliveryListener
 from txapns.notification import Notification
 from txapns.reasons import Status
@@ -41,8 +43,7 @@ deliveries = st.builds(
     st.sampled_from(NOTIFICATIONS),
     st.integers(0, 1),
 )
-#: What is written; sometimes a barrier.
-written = st.lists(st.one_of(deliveries, deliveries, deliveries, st.none()), max_size=30)
+written = st.lists(deliveries, max_size=30)
 
 
 def fields(delivery: Delivery) -> tuple[object, ...]:
@@ -58,51 +59,41 @@ def fields(delivery: Delivery) -> tuple[object, ...]:
 
 
 class RetainedTests(SynchronousTestCase):
-    """It does what a window of the deliveries themselves does."""
+    """It does what a queue of the deliveries themselves does."""
 
-    def expect(self, found: list[Delivery], expected: list[Delivery | None]) -> None:
-        """Compare what came out, without barriers."""
-        self.assertEqual([fields(each) for each in found], [fields(each) for each in expected if each is not None])
+    def expect(self, found: list[Delivery], expected: list[Delivery]) -> None:
+        """Compare what came out."""
+        self.assertEqual([fields(each) for each in found], [fields(each) for each in expected])
 
-    def fill(self, written: list[Delivery | None]) -> tuple[CompactUnconfirmed, Unconfirmed[Delivery | None]]:
-        """Retain these in both."""
-        retained: CompactUnconfirmed = CompactUnconfirmed()
-        window: Unconfirmed[Delivery | None] = Unconfirmed()
-        for each in written:
-            self.assertEqual(retained.next_identifier, window.next_identifier)
-            identifier = retained.push_barrier() if each is None else retained.push(each)
-            self.assertEqual((identifier, len(retained) - 1), (window.push(each), len(window) - 1))
-        return retained, window
-
-    @given(written, st.lists(st.integers(0, 40), max_size=5))
-    def test_settled_and_abandoned(self, written: list[Delivery | None], settled: list[int]) -> None:
-        """What is settled comes out as it went in, and so does what is left at the end."""
-        retained, window = self.fill(written)
-        for identifier in settled:
-            self.expect(retained.settle_through(identifier), window.settle_through(identifier))
-            self.assertEqual(len(retained), len(window))
-        self.expect(retained.abandon(), window.abandon())
+    @given(written, st.integers(0, 40), written)
+    def test_like_a_queue(self, before: list[Delivery], count: int, after: list[Delivery]) -> None:
+        """What is taken comes out as it went in, and what is retained can be seen meanwhile."""
+        retained = RetainedDeliveries()
+        for delivery in before:
+            retained.append(delivery)
+        taken = [retained.popleft() for _ in before[:count]]
+        for delivery in after:
+            retained.append(delivery)
+        self.expect(taken, before[:count])
+        left = before[count:] + after
+        self.assertEqual(len(retained), len(left))
+        self.expect(list(retained), left)
+        self.expect([retained.popleft() for _ in left], left)
         self.assertEqual(len(retained), 0)
 
     @given(written, st.integers(0, 40), st.sampled_from([8, Status.SHUTDOWN]), st.integers(0, 40))
-    def test_rejected(self, written: list[Delivery | None], settled: int, status: int, identifier: int) -> None:
-        """An error packet sorts them alike."""
-        retained, window = self.fill(written)
-        self.expect(retained.settle_through(settled), window.settle_through(settled))
-        found, expected = retained.apply(status, identifier), window.apply(status, identifier)
+    def test_unconfirmed(self, written: list[Delivery], settled: int, status: int, identifier: int) -> None:
+        """What is settled, and what an error packet sorts, is the same as with a plain queue."""
+        retained, plain = Unconfirmed(RetainedDeliveries()), Unconfirmed(deque[Delivery]())
+        for delivery in written:
+            self.assertEqual(retained.push(delivery), plain.push(delivery))
+        self.expect(retained.settle_through(settled), plain.settle_through(settled))
+        self.assertEqual(len(retained), len(plain))
+        found, expected = retained.apply(status, identifier), plain.apply(status, identifier)
         self.expect(found.accepted, expected.accepted)
-        self.expect([] if found.rejected is None else [found.rejected], [expected.rejected])
+        self.assertEqual(found.rejected is None, expected.rejected is None)
+        if found.rejected is not None and expected.rejected is not None:
+            self.expect([found.rejected], [expected.rejected])
         self.expect(found.resend, expected.resend)
         self.expect(found.uncertain, expected.uncertain)
-        self.assertEqual((found.late, len(retained)), (expected.late, 0))
-        self.expect(retained.abandon(), [])
-
-    @given(written, written)
-    def test_filled_again(self, before: list[Delivery | None], after: list[Delivery | None]) -> None:
-        """What is pushed after some was settled comes out as it went in, too."""
-        retained, _ = self.fill(before)
-        retained.settle_through(len(before))
-        for each in after:
-            if each is not None:
-                retained.push(each)
-        self.expect(retained.abandon(), after)
+        self.assertEqual((found.late, retained.abandon()), (expected.late, []))

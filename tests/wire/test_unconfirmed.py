@@ -14,7 +14,7 @@ LAST = 2**32 - 1
 
 def retaining(items: str, first_identifier: int = 1) -> Unconfirmed[str]:
     """Make one that retains each character of a text."""
-    made: Unconfirmed[str] = Unconfirmed(first_identifier)
+    made: Unconfirmed[str] = Unconfirmed(first_identifier=first_identifier)
     for item in items:
         made.push(item)
     return made
@@ -36,7 +36,7 @@ class IdentifierTests(SynchronousTestCase):
 
     def test_wrap(self) -> None:
         """After the largest identifier comes 1, not 0."""
-        made: Unconfirmed[str] = Unconfirmed(LAST - 1)
+        made: Unconfirmed[str] = Unconfirmed(first_identifier=LAST - 1)
         self.assertEqual([made.push(item) for item in "abcd"], [LAST - 1, LAST, 1, 2])
 
     def test_not_reset(self) -> None:
@@ -181,7 +181,7 @@ class WindowMachine(RuleBasedStateMachine):
     @initialize(first=st.integers(1, 5) | st.integers(LAST - 5, LAST))
     def open(self, first: int) -> None:
         """Begin with an empty window."""
-        self.window: Unconfirmed[object] = Unconfirmed(first)
+        self.window: Unconfirmed[object] = Unconfirmed(first_identifier=first)
         self.next = first
         self.retained: dict[int, object] = {}
         self.forgotten: list[int] = []

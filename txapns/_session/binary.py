@@ -42,7 +42,7 @@ from txapns import reasons
 from txapns._network.tcp import read_last, unacknowledged
 from txapns._network.transports import transport_of
 from txapns._session.protocol import GatewayProtocol
-from txapns._session.retained import CompactUnconfirmed
+from txapns._session.retained import RetainedDeliveries
 from txapns._session.tokens import Tokens, device_of, settled, triples_of
 from txapns.credentials import Credential
 from txapns.delivery import Delivery, DeliveryListener, RequestTemplate
@@ -60,7 +60,7 @@ from txapns.notification import Notification
 from txapns.result import Rejection
 from txapns.wire import frames
 from txapns.wire.frames import ErrorPacket, ErrorParser
-from txapns.wire.unconfirmed import ErrorResult
+from txapns.wire.unconfirmed import ErrorResult, Unconfirmed
 
 __all__ = ["Allowance", "EnhancedNotificationProtocol"]
 
@@ -136,7 +136,7 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         self._command = command
         self._allowance = allowance or Allowance()
         self._accepted = 0
-        self._unconfirmed = CompactUnconfirmed()
+        self._unconfirmed: Unconfirmed[Delivery] = Unconfirmed(RetainedDeliveries())
         self._parser = ErrorParser()
         # Each write that is not settled, oldest first: when it was made, its last identifier, and how many bytes had
         # been written in total, including it.
@@ -147,7 +147,6 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         self._not_before = 0.0
         self._settling: IDelayedCall | None = None
         self._deadline = self.alarm(self._expire)
-        self._missing = ""
         self._barrier_identifier: int | None = None
         self._answered = False
 
@@ -158,7 +157,7 @@ class EnhancedNotificationProtocol(GatewayProtocol):
 
     def in_flight_of(self, outcomes: DeliveryListener) -> list[Delivery]:
         """List the notifications that are not confirmed and whose outcomes are received there."""
-        return self._unconfirmed.of(outcomes)
+        return [delivery for delivery in self._unconfirmed if delivery.outcomes is outcomes]
 
     @property
     def _awaits_answer(self) -> bool:
@@ -240,9 +239,9 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         """Nothing more is waiting: with ``barrier``, send it now."""
         if not self._barrier or not self._ready or not self._unconfirmed or self._barrier_identifier is not None:
             return
-        self._barrier_identifier = self._unconfirmed.push_barrier()
+        self._barrier_identifier = self._unconfirmed.next_identifier
         self._write(frames.encode_barrier(self._barrier_identifier, self._command), self._barrier_identifier)
-        self._await_answer()
+        self._deadline.set(self._timeout)
 
     def received(self, data: bytes) -> None:
         """Process the error packet, or a part of it. What follows it is ignored."""
@@ -258,7 +257,7 @@ class EnhancedNotificationProtocol(GatewayProtocol):
             self._answered = True
             self._apply(packet)
         elif self._awaits_answer:
-            self._await_answer()
+            self._deadline.set(self._timeout)
 
     def stopProducing(self) -> None:
         """Writing failed. The error packet that says why may have arrived."""
@@ -268,7 +267,7 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         """The transport's buffers are empty: what was in them left only now."""
         self._deadline.cancel()
         if self._awaits_answer:
-            self._await_answer()
+            self._deadline.set(self._timeout)
         now = self._clock.seconds()
         buffered = []
         while self._writes and self._writes[-1][2] > self._flushed:
@@ -356,14 +355,9 @@ class EnhancedNotificationProtocol(GatewayProtocol):
 
     # The deadline for the answer to the barrier, and for the rest of an error packet.
 
-    def _await_answer(self) -> None:
-        if not self._deadline.is_set:
-            what = "sent no more of its error packet" if self._parser.pending else "did not answer the barrier"
-            self._missing = f"the gateway {what} within {self._timeout:g} s"
-            self._deadline.set(self._timeout)
-
     def _expire(self) -> None:
-        self.abort(AnswerTimeout(self._missing))
+        what = "sent no more of its error packet" if self._parser.pending else "did not answer the barrier"
+        self.abort(AnswerTimeout(f"the gateway {what} within {self._timeout:g} s"))
 
     # The error packet.
 
@@ -376,7 +370,10 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         if self._barrier_identifier is not None and identifier == 0 and status == reasons.Status.MISSING_DEVICE_TOKEN:
             # Apple answers an empty token with identifier 0. Only the barrier has one.
             identifier = self._barrier_identifier
-        result = self._unconfirmed.apply(status, identifier)
+        if identifier == self._barrier_identifier:
+            result = ErrorResult(accepted=self._unconfirmed.abandon())
+        else:
+            result = self._unconfirmed.apply(status, identifier)
         refused: CredentialRefused | None = None
         unknown = RemoteError(
             f"the gateway reported {name} for a notification it did not name (identifier {identifier})"

@@ -11,126 +11,71 @@ generator, a batch takes 2.0 µs of CPU and 180 bytes; keeping the deliveries th
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterator
 
 import attrs
 
 from txapns._session.tokens import device_of
-from txapns.delivery import Delivery, DeliveryListener, RequestTemplate
-from txapns.wire.unconfirmed import ErrorResult, Unconfirmed
+from txapns.delivery import Delivery
 
-__all__ = ["CompactUnconfirmed"]
+__all__ = ["RetainedDeliveries"]
 
 
 @attrs.define
 class _Run:
-    """The identifiers of consecutive deliveries, with what these share."""
+    """The identifiers of consecutive deliveries that are like the first of them in everything else but the token."""
 
-    outcomes: DeliveryListener
-    notification: RequestTemplate
-    returns: int
-    postponements: int
-    taken_at: float
+    first: Delivery
     identifiers: deque[Hashable] = attrs.field(factory=deque)
 
+    def delivery(self, identifier: Hashable, token: str | bytes) -> Delivery:
+        """Make a delivery again."""
+        first = self.first
+        return Delivery(
+            first.outcomes,
+            identifier,
+            token,
+            device_of(token),
+            first.notification,
+            first.returns,
+            first.postponements,
+            first.taken_at,
+        )
 
-class CompactUnconfirmed:
-    """
-    The deliveries written to one connection and not confirmed, in order, by their identifiers on the wire.
 
-    It is an :class:`~txapns.wire.unconfirmed.Unconfirmed` of deliveries, and of the barrier, which is no delivery.
-    """
+class RetainedDeliveries:
+    """A queue of deliveries, for :class:`~txapns.wire.unconfirmed.Unconfirmed`."""
 
     def __init__(self) -> None:
-        # The tokens; None stands for the barrier.
-        self._unconfirmed: Unconfirmed[str | bytes | None] = Unconfirmed()
+        self._tokens: deque[str | bytes] = deque()
         self._runs: deque[_Run] = deque()
 
     def __len__(self) -> int:
-        return len(self._unconfirmed)
+        return len(self._tokens)
 
-    @property
-    def next_identifier(self) -> int:
-        """The identifier on the wire that the next delivery will get."""
-        return self._unconfirmed.next_identifier
+    def __iter__(self) -> Iterator[Delivery]:
+        tokens = iter(self._tokens)
+        return (run.delivery(identifier, next(tokens)) for run in self._runs for identifier in run.identifiers)
 
-    def push(self, delivery: Delivery) -> int:
-        """Retain a delivery that is about to be written."""
-        run = self._runs[-1] if self._runs else None
+    def append(self, delivery: Delivery) -> None:
+        """Retain a delivery after the others."""
+        first = self._runs[-1].first if self._runs else None
         if (
-            run is None
-            or run.outcomes is not delivery.outcomes
-            or run.notification is not delivery.notification
-            or run.returns != delivery.returns
-            or run.postponements != delivery.postponements
-            or run.taken_at != delivery.taken_at
+            first is None
+            or first.outcomes is not delivery.outcomes
+            or first.notification is not delivery.notification
+            or first.returns != delivery.returns
+            or first.postponements != delivery.postponements
+            or first.taken_at != delivery.taken_at
         ):
-            run = _Run(
-                delivery.outcomes,
-                delivery.notification,
-                delivery.returns,
-                delivery.postponements,
-                delivery.taken_at,
-            )
-            self._runs.append(run)
-        run.identifiers.append(delivery.identifier)
-        return self._unconfirmed.push(delivery.token)
+            self._runs.append(_Run(delivery))
+        self._runs[-1].identifiers.append(delivery.identifier)
+        self._tokens.append(delivery.token)
 
-    def push_barrier(self) -> int:
-        """Retain the barrier."""
-        return self._unconfirmed.push(None)
-
-    def settle_through(self, identifier: int) -> list[Delivery]:
-        """
-        Forget everything up to and including one delivery, as accepted.
-
-        :returns: the deliveries, in order; none if the identifier is not retained.
-        """
-        return self._restore(self._unconfirmed.settle_through(identifier))
-
-    def apply(self, status: int, identifier: int) -> ErrorResult[Delivery]:
-        """Apply an error packet and forget everything: the connection has ended."""
-        result = self._unconfirmed.apply(status, identifier)
-        # In the order in which they were written.
-        accepted = self._restore(result.accepted)
-        rejected = self._restore([result.rejected])
-        resend = self._restore(result.resend)
-        return ErrorResult(
-            accepted, rejected[0] if rejected else None, resend, self._restore(result.uncertain), result.late
-        )
-
-    def abandon(self) -> list[Delivery]:
-        """Forget everything: the connection ended without an answer."""
-        return self._restore(self._unconfirmed.abandon())
-
-    def of(self, outcomes: DeliveryListener) -> list[Delivery]:
-        """List the deliveries whose outcomes are received there, and retain them."""
-        tokens = (token for token in self._unconfirmed if token is not None)
-        each = ((run, identifier, next(tokens)) for run in self._runs for identifier in run.identifiers)
-        return [_delivery(*one) for one in each if one[0].outcomes is outcomes]
-
-    def _restore(self, tokens: Iterable[str | bytes | None]) -> list[Delivery]:
-        """Make deliveries again from the oldest that are retained."""
-        restored = []
-        for token in tokens:
-            if token is None:
-                continue
-            run = self._runs[0]
-            identifier = run.identifiers.popleft()
-            restored.append(_delivery(run, identifier, token))
-            if not run.identifiers:
-                self._runs.popleft()
-        return restored
-
-
-def _delivery(run: _Run, identifier: Hashable, token: str | bytes) -> Delivery:
-    return Delivery(
-        run.outcomes,
-        identifier,
-        token,
-        device_of(token),
-        run.notification,
-        run.returns,
-        run.postponements,
-        run.taken_at,
-    )
+    def popleft(self) -> Delivery:
+        """Take out the oldest delivery."""
+        run = self._runs[0]
+        identifier = run.identifiers.popleft()
+        if not run.identifiers:
+            self._runs.popleft()
+        return run.delivery(identifier, self._tokens.popleft())

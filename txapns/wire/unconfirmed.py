@@ -32,7 +32,7 @@ __all__ = ["ErrorResult", "Unconfirmed"]
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import attrs
 
@@ -67,19 +67,27 @@ class ErrorResult(Generic[T]):
     late: bool = False
 
 
+class _Queue(Protocol[T]):
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[T]: ...
+    def append(self, item: T, /) -> None: ...
+    def popleft(self) -> T: ...
+
+
 class Unconfirmed(Generic[T]):
     """
     What was written to one connection and is not yet known to be accepted, in order.
 
     Its length is the number of items retained. It has no limit of its own; the protocol that writes sets one.
 
+    :param items: the empty queue to retain them in; by default a ``deque``.
     :param first_identifier: the identifier of the first item, 1 to 2**32-1.
     """
 
     __slots__ = ("_forgotten", "_items", "_next")
 
-    def __init__(self, first_identifier: int = 1) -> None:
-        self._items: deque[T] = deque()
+    def __init__(self, items: _Queue[T] | None = None, first_identifier: int = 1) -> None:
+        self._items: _Queue[T] = deque() if items is None else items
         self._next = first_identifier
         self._forgotten = 0
 
@@ -113,16 +121,12 @@ class Unconfirmed(Generic[T]):
         :returns: the items, in order; none if the identifier is not, or no longer, retained.
         """
         position = self._position(identifier)
-        if position is None:
-            return []
-        settled = [self._items.popleft() for _ in range(position + 1)]
-        self._forgotten += len(settled)
-        return settled
+        return [] if position is None else self._take(position + 1)
 
     def apply(self, status: int, identifier: int) -> ErrorResult[T]:
         """Apply an error packet and forget everything: the connection has ended."""
         position = self._position(identifier)
-        items = self._empty()
+        items = self.abandon()
         if position is None:
             return ErrorResult(uncertain=items)
         # Where the accepted items end; below 0, that is among the items settled before.
@@ -134,7 +138,7 @@ class Unconfirmed(Generic[T]):
 
     def abandon(self) -> list[T]:
         """Forget everything, as uncertain: the connection ended without an answer."""
-        return self._empty()
+        return self._take(len(self._items))
 
     def _position(self, identifier: int) -> int | None:
         """
@@ -150,8 +154,7 @@ class Unconfirmed(Generic[T]):
             return None
         return len(self._items) - distance
 
-    def _empty(self) -> list[T]:
-        items = list(self._items)
-        self._items.clear()
-        self._forgotten += len(items)
-        return items
+    def _take(self, count: int) -> list[T]:
+        taken = [self._items.popleft() for _ in range(count)]
+        self._forgotten += len(taken)
+        return taken
