@@ -416,7 +416,7 @@ class RequestTests(SynchronousTestCase):
     def test_interface(self) -> None:
         """The caller receives the outcome."""
         simulator = MemorySimulator(authority=AUTHORITY)
-        verifyObject(DeliveryListener, _Asking(simulator.client()._pool, lambda headers, body: None))
+        verifyObject(DeliveryListener, _Asking(simulator.client()._pool))
 
     def test_repr(self) -> None:
         """A payload is for the user only, so its length is all that is shown."""

@@ -115,7 +115,7 @@ class APNSClient:
         self._single = SingleSending if metrics is None else MeasuredSingleSending
         self._feedback = FeedbackReader(reactor, self.gateway, credential, self._pool.options.timeout)
         self._bundle_id = default_bundle_id(credential, self._topic)
-        self.channels = Channels(self.gateway, self._bundle_id, self._make_management_pool, self.touch)
+        self.channels = Channels(self.gateway, self._bundle_id, self._make_management_pool)
         self._closed: Deferred[None] | None = None
         self._used = reactor.seconds()
 
@@ -319,7 +319,7 @@ class APNSClient:
     def last_used(self) -> float:
         """When it last had work, by the reactor's clock; the current time while it has."""
         busy = self._pool.busy or self.channels.busy or self._feedback.busy
-        return self._reactor.seconds() if busy else max(self._used, self._pool.used)
+        return self._reactor.seconds() if busy else max(self._used, self._pool.used, self.channels.used)
 
     def touch(self, result: T = None) -> T:  # type: ignore[assignment]
         """

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import operator
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 
@@ -25,8 +25,6 @@ from txapns.gateway import Gateway
 from txapns.result import Rejection
 
 __all__ = ["Channels"]
-
-T = TypeVar("T")
 
 
 class Channels:
@@ -48,22 +46,14 @@ class Channels:
     :param gateway: the client's gateway.
     :param bundle_id: the default for the app's bundle id.
     :param make_pool: makes the pool for the management server.
-    :param touch: called, with anything, whenever the client is used.
 
     :ivar bundle_id: the same; ``None`` if there is no default.
     """
 
-    def __init__(
-        self,
-        gateway: Gateway,
-        bundle_id: str | None,
-        make_pool: Callable[[Gateway], Pool],
-        touch: Callable[[Any], Any],
-    ) -> None:
+    def __init__(self, gateway: Gateway, bundle_id: str | None, make_pool: Callable[[Gateway], Pool]) -> None:
         self._gateway = gateway
         self.bundle_id = bundle_id
         self._make_pool = make_pool
-        self._touch = touch
         self._pool: Pool | None = None
         self._closed = False
 
@@ -88,14 +78,14 @@ class Channels:
         except TypeError:
             return fail(InvalidNotification(f"a storage policy must be an integer, not {storage_policy!r}"))
 
-        def made(headers: Mapping[bytes, bytes], body: bytes) -> Channel:
-            channel_id = headers.get(b"apns-channel-id", b"").decode("utf-8", "replace")
+        def made(answer: ChannelAnswer) -> Channel:
+            channel_id = answer.headers.get(b"apns-channel-id", b"").decode("utf-8", "replace")
             if not channel_id:
                 raise WireError("the server created a channel, but its answer does not name it")
             return Channel(channel_id, policy, str(push_type))
 
         content = json.dumps({"message-storage-policy": policy, "push-type": str(push_type)}).encode()
-        return self._ask(made, b"POST", b"channels", bundle_id, content=content)
+        return self._ask(b"POST", b"channels", bundle_id, content=content).addCallback(made)
 
     def read(self, channel_id: str, *, bundle_id: str | None = None) -> Deferred[Channel]:
         """
@@ -106,14 +96,14 @@ class Channels:
         :returns: a ``Deferred`` of the channel.
         """
 
-        def found(headers: Mapping[bytes, bytes], body: bytes) -> Channel:
-            document = _document(body)
+        def found(answer: ChannelAnswer) -> Channel:
+            document = _document(answer.body)
             policy, push_type = document.get("message-storage-policy"), document.get("push-type")
             if not isinstance(policy, int) or not isinstance(push_type, str):
                 raise WireError("the answer lacks the channel's policy or push type")
             return Channel(channel_id, policy, push_type)
 
-        return self._ask(found, b"GET", b"channels", bundle_id, channel_id)
+        return self._ask(b"GET", b"channels", bundle_id, channel_id).addCallback(found)
 
     def delete(self, channel_id: str, *, bundle_id: str | None = None) -> Deferred[None]:
         """
@@ -123,7 +113,7 @@ class Channels:
         :param bundle_id: the app's bundle id, without any suffix; by default the client's.
         :returns: a ``Deferred`` that fires when it is deleted.
         """
-        return self._ask(lambda headers, body: None, b"DELETE", b"channels", bundle_id, channel_id)
+        return self._ask(b"DELETE", b"channels", bundle_id, channel_id).addCallback(lambda _: None)
 
     def list(self, *, bundle_id: str | None = None) -> Deferred[list[str]]:
         """
@@ -133,13 +123,13 @@ class Channels:
         :returns: a ``Deferred`` of their identifiers, in the server's order.
         """
 
-        def found(headers: Mapping[bytes, bytes], body: bytes) -> list[str]:
-            channels = _document(body).get("channels")
+        def found(answer: ChannelAnswer) -> list[str]:
+            channels = _document(answer.body).get("channels")
             if not isinstance(channels, list) or not all(isinstance(channel, str) for channel in channels):
                 raise WireError("the answer has no list of channels")
             return channels
 
-        return self._ask(found, b"GET", b"all-channels", bundle_id)
+        return self._ask(b"GET", b"all-channels", bundle_id).addCallback(found)
 
     def forward(self, request: ChannelRequest) -> Deferred[ChannelAnswer]:
         """
@@ -148,16 +138,25 @@ class Channels:
         :param request: the request.
         :returns: a ``Deferred`` of the answer as it came.
         """
-
-        def found(headers: Mapping[bytes, bytes], body: bytes) -> ChannelAnswer:
-            return ChannelAnswer(int(headers[b":status"]), headers, body)
-
-        return self._send(found, request)
+        try:
+            if self._closed:
+                raise ClientClosed("the client is closed")
+            if self._pool is None:
+                self._pool = self._make_pool(self._gateway.management())
+            asking = _Asking(self._pool)
+            return asking.submit(Delivery(asking, None, "", b"", request))
+        except APNSError as error:
+            return fail(error)
 
     @property
     def busy(self) -> bool:
         """Whether a request is in flight or waits."""
         return self._pool is not None and self._pool.busy
+
+    @property
+    def used(self) -> float:
+        """When a request was last sent or answered, by the reactor's clock; 0 if none was."""
+        return 0.0 if self._pool is None else self._pool.used
 
     def close(self, error: APNSError) -> Deferred[None]:
         """
@@ -170,57 +169,22 @@ class Channels:
         return succeed(None) if self._pool is None else self._pool.close(error)
 
     def _ask(
-        self,
-        read: Callable[[Mapping[bytes, bytes], bytes], T],
-        method: bytes,
-        what: bytes,
-        bundle_id: str | None,
-        *named: str,
-        content: bytes = b"",
-    ) -> Deferred[T]:
+        self, method: bytes, what: bytes, bundle_id: str | None, *named: str, content: bytes = b""
+    ) -> Deferred[ChannelAnswer]:
         try:
             path = b"/1/apps/%b/%b" % (app_of(bundle_id or self.bundle_id), what)
-            request = ChannelRequest(method, path, tuple(map(channel_field, named)), content)
-        except APNSError as error:
-            return fail(error)
-        return self._send(read, request)
-
-    def _send(self, read: Callable[[Mapping[bytes, bytes], bytes], T], request: ChannelRequest) -> Deferred[T]:
-        self._touch(None)
-        try:
-            if self._closed:
-                raise ClientClosed("the client is closed")
-            if self._pool is None:
-                self._pool = self._make_pool(self._gateway.management())
-            return _Asking(self._pool, read).ask(request).addBoth(self._touch)
+            return self.forward(ChannelRequest(method, path, tuple(map(channel_field, named)), content))
         except APNSError as error:
             return fail(error)
 
 
-class _Asking(Single[T]):
-    """
-    A request to the management server.
-
-    :param pool: the pool of that server.
-    :param read: returns the result from the answer's header fields and body, or raises ``WireError``.
-    """
-
-    def __init__(self, pool: Pool, read: Callable[[Mapping[bytes, bytes], bytes], T]) -> None:
-        super().__init__(pool)
-        self._read = read
-
-    def ask(self, request: ChannelRequest) -> Deferred[T]:
-        """Send the request."""
-        return self.submit(Delivery(self, None, "", b"", request))
+class _Asking(Single[ChannelAnswer]):
+    """A request to the management server."""
 
     def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]], body: bytes = b"") -> None:
         """The server answered it."""
-        try:
-            outcome = self._read(dict(headers), body)
-        except WireError as error:
-            self.fail(error)
-        else:
-            self.settle(outcome)
+        fields = dict(headers)
+        self.settle(ChannelAnswer(int(fields[b":status"]), fields, body))
 
     def rejected(self, delivery: Delivery, rejection: Rejection) -> None:
         """The server rejected the request."""
