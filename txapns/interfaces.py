@@ -40,7 +40,7 @@ class IGatewayProtocol(Interface):
 
     def room() -> tuple[int, int]:
         """
-        Tell how much it would take now.
+        Tell how much it would take now: nothing before it is ready.
 
         :returns: how many deliveries, and how many bytes of payload; nothing unless both are positive.
         """

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import product
 
-from twisted.internet.interfaces import IConnector
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -93,11 +92,9 @@ class LifeTests(ConnectionCase):
     """From one state to the next."""
 
     def test_interfaces(self) -> None:
-        """It listens to protocols, and stands in for a connector."""
+        """It listens to protocols, and a pool listens to it."""
         verifyObject(IProtocolListener, self.connection)
-        verifyObject(IConnector, self.connection)
         verifyObject(IConnectionEvents, self.events)
-        self.assertEqual(self.connection.getDestination().port, 2197)  # type: ignore[attr-defined]
 
     def test_opened_once(self) -> None:
         """Opening is idempotent in every state."""
@@ -183,15 +180,6 @@ class LifeTests(ConnectionCase):
             connection.open()
             self.simulator.advance(100)
             self.assertEqual((connection.state, self.reactor.getDelayedCalls()), ("stopped", []))
-
-    def test_disconnect(self) -> None:
-        """As a connector it can disconnect; it may be opened again."""
-        self.connection.disconnect()
-        self.connection.open()
-        self.simulator.flush()
-        self.connection.disconnect()
-        self.simulator.advance(10)
-        self.assertEqual((self.connection.state, self.events.errors), ("idle", []))
 
     def test_host_unknown(self) -> None:
         """An unknown name is reported."""

@@ -33,20 +33,11 @@ it finds each transition by a linear search, 4 to 12 µs, and the pool asks seve
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
 
 import attrs
 from twisted.internet import error as neterror
-from twisted.internet.address import HostnameAddress
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import (
-    IAddress,
-    IConnector,
-    IDelayedCall,
-    IProtocol,
-    IReactorTime,
-    IStreamClientEndpoint,
-)
+from twisted.internet.interfaces import IDelayedCall, IProtocol, IReactorTime, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -83,55 +74,24 @@ BRIEF = 1.0
 LONG = 60.0
 
 
-class _Idle:
-    """There is no connection, and one may be opened."""
-
-    name = "idle"
-    protocol = None
-
-
-@attrs.frozen(eq=False)
-class _Connecting:
-    """The endpoint connects."""
-
-    name: ClassVar[str] = "connecting"
-    protocol: ClassVar[None] = None
-    attempt: Deferred[IProtocol]
-
-
-@attrs.frozen(eq=False)
-class _Starting:
-    """There is a TCP connection, whose protocol has until the deadline to become ready."""
-
-    name: ClassVar[str] = "starting"
-    protocol: IGatewayProtocol
-    deadline: IDelayedCall
-
-
 @attrs.define(eq=False)
-class _Ready:
-    """The protocol can be used; ``idle`` closes it when it has not been used for long."""
+class _State:
+    """
+    One of the states in the drawing, or ``stopped``, with what only this one has.
 
-    name: ClassVar[str] = "ready"
-    protocol: IGatewayProtocol
-    idle: IDelayedCall | None = None
+    :ivar name: the state's name, in lower case.
+    :ivar attempt: while it is connecting, what the endpoint has returned.
+    :ivar protocol: while it is starting or ready, the protocol.
+    :ivar timer: while it is starting, the deadline to become ready; while it is ready, what closes it when it is idle.
+    """
 
-
-class _Waiting:
-    """The last protocol or attempt failed, and the factory counts down to the next."""
-
-    name = "waiting"
-    protocol = None
-
-
-class _Stopped:
-    """No connection is opened again."""
-
-    name = "stopped"
-    protocol = None
+    name: str
+    attempt: Deferred[IProtocol] | None = None
+    protocol: IGatewayProtocol | None = None
+    timer: IDelayedCall | None = None
 
 
-@implementer(IProtocolListener, IConnector)
+@implementer(IProtocolListener)
 class Connection:
     """
     A connection to a gateway that comes and goes as needed.
@@ -164,7 +124,7 @@ class Connection:
         self._name = options.name
         self._backoff = backoff
         self._idle_timeout = None if lasting else options.idle_timeout
-        self._now: _Idle | _Connecting | _Starting | _Ready | _Waiting | _Stopped = _Idle()
+        self._now = _State("idle")
         self._used = 0.0
         self._since = 0.0
         self._brief = False
@@ -205,20 +165,20 @@ class Connection:
     @property
     def active(self) -> bool:
         """Whether it has a protocol, is about to have one, or waits for a delay to end."""
-        return not isinstance(self._now, (_Idle, _Stopped))
+        return self._now.name not in ("idle", "stopped")
 
     def open(self) -> None:
         """Connect, if it is idle. In any other state it already is on its way, or must not."""
         self.rested = False
-        if isinstance(self._now, _Idle):
+        if self.state == "idle":
             attempt = self._endpoint.connect(self._factory)
-            self._now = _Connecting(attempt)
+            self._now = _State("connecting", attempt=attempt)
             attempt.addCallbacks(self._opened, self._unopened)
 
     def room(self) -> tuple[int, int]:
         """How many deliveries, and how many bytes of payload, it would take now."""
-        now = self._now
-        return now.protocol.room() if isinstance(now, _Ready) else (0, 0)
+        protocol = self._now.protocol
+        return (0, 0) if protocol is None else protocol.room()
 
     def deliver(self, deliveries: list[Delivery]) -> None:
         """
@@ -247,9 +207,9 @@ class Connection:
         left = self._now
         if left.protocol is not None:
             self._leaving.add(left.protocol)
-        self._enter(_Stopped())
+        self._enter(_State("stopped"))
         self._factory.stopTrying()  # type: ignore[no-untyped-call]
-        if isinstance(left, _Connecting):
+        if left.attempt is not None:
             left.attempt.cancel()
         if left.protocol is not None:
             left.protocol.close()
@@ -262,27 +222,27 @@ class Connection:
         for protocol in list(self._leaving):
             protocol.abort(error)
 
-    def _enter(self, state: _Idle | _Ready | _Waiting | _Stopped) -> None:
+    def _enter(self, state: _State) -> None:
         """Go on to another state, and cancel the timer of the one before."""
         left, self._now = self._now, state
-        timer = left.deadline if isinstance(left, _Starting) else left.idle if isinstance(left, _Ready) else None
-        if timer is not None and timer.active():
-            timer.cancel()
+        if left.timer is not None and left.timer.active():
+            left.timer.cancel()
 
     def _wait(self) -> None:
-        self._enter(_Waiting())
+        self._enter(_State("waiting"))
         self._factory.retry(self)
 
-    # The attempt, and IConnector, which the factory uses.
+    # The attempt.
 
     def _opened(self, protocol: IProtocol) -> None:
         """The TCP connection is established."""
         assert isinstance(protocol, GatewayProtocol)
-        if isinstance(self._now, _Stopped):
+        if self.state == "stopped":
             protocol.abort(ConnectionLost("the client is closed"))
             return
         error = AnswerTimeout(f"the server did not become ready within {self._timeout:g} s")
-        self._now = _Starting(protocol, self._clock.callLater(self._timeout, protocol.abort, error))
+        deadline = self._clock.callLater(self._timeout, protocol.abort, error)
+        self._now = _State("starting", protocol=protocol, timer=deadline)
 
     def _unopened(self, reason: Failure) -> None:
         """The attempt failed."""
@@ -294,32 +254,18 @@ class Connection:
 
     def connect(self) -> None:
         """The delay is over; the factory calls this as it would call a connector's."""
-        if isinstance(self._now, _Waiting):
-            self._enter(_Idle())
+        self._enter(_State("idle"))
         self.rested = True
         self._events.connection_changed()
-
-    def disconnect(self) -> None:
-        """Close the protocol, if there is one."""
-        if self._now.protocol is not None:
-            self._now.protocol.close()
-
-    def stopConnecting(self) -> None:
-        """Required of a connector; :meth:`stop` cancels an attempt."""
-
-    def getDestination(self) -> IAddress:
-        """Where it connects."""
-        return HostnameAddress(self.gateway.host.encode("idna"), self.gateway.port)
 
     # IProtocolListener
 
     def protocol_ready(self, protocol: IGatewayProtocol) -> None:
         """It can be used."""
         if protocol is self._now.protocol:
-            ready = _Ready(protocol)
-            self._enter(ready)
+            self._enter(_State("ready", protocol=protocol))
             self._used = self._since = self._clock.seconds()
-            self._watch_idle(ready)
+            self._close_if_idle()
             self._events.connection_changed()
 
     def protocol_proved(self, protocol: IGatewayProtocol) -> None:
@@ -373,7 +319,7 @@ class Connection:
             self._brief = brief and error is not None
             orderly = announced and not (isinstance(error, GatewayShutdown) and error.code)
             if error is None or (orderly and protocol.proved and not (brief and again)):
-                self._enter(_Idle())
+                self._enter(_State("idle"))
             else:
                 self._wait()
                 self._early = protocol if orderly else None
@@ -386,21 +332,19 @@ class Connection:
         _log.warn(text, app=self._name or None, gateway=str(self.gateway), reason=str(error))
         self._events.connection_trouble(error, hopeless)
 
-    # Idleness.
-
-    def _watch_idle(self, ready: _Ready) -> None:
-        if self._idle_timeout is not None:
-            due = self._used + self._idle_timeout - self._clock.seconds()
-            ready.idle = self._clock.callLater(max(due, 0.0), self._check_idle, ready, self._idle_timeout)
-
-    def _check_idle(self, ready: _Ready, idle_timeout: float) -> None:
-        if ready.protocol.in_flight:
+    def _close_if_idle(self) -> None:
+        """Close the protocol if it has not been used for long, or look again when that may be so."""
+        protocol, timeout = self._now.protocol, self._idle_timeout
+        if protocol is None or timeout is None:
+            return
+        if protocol.in_flight:
             self._used = self._clock.seconds()
-        if self._used + idle_timeout <= self._clock.seconds():
-            ready.protocol.close()
+        left = self._used + timeout - self._clock.seconds()
+        if left > 0:
+            self._now.timer = self._clock.callLater(left, self._close_if_idle)
         else:
-            self._watch_idle(ready)
+            protocol.close()
 
     def _check_gone(self) -> None:
-        if not self._leaving and isinstance(self._now, _Stopped):
+        if not self._leaving and self.state == "stopped":
             self._gone.fire(None)

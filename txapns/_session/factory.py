@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.interfaces import IAddress, IConnector, IReactorTime
+from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import ReconnectingClientFactory
 
 from txapns._network.backoff import Backoff
@@ -95,8 +95,8 @@ class APNSClientFactory(ReconnectingClientFactory):
         protocol.factory = self
         return protocol
 
-    def retry(self, connector: IConnector | None = None) -> None:
-        """Let the connector connect again after the next delay."""
+    def retry(self, connector: Any = None) -> None:
+        """Let the connector connect again after the next delay. Nothing but its ``connect`` is called."""
         if self.continueTrying:
             self.delay = self._backoff.next_delay()
         super().retry(connector)  # type: ignore[no-untyped-call]
