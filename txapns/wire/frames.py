@@ -99,6 +99,7 @@ __all__ = [
 
 import struct
 from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
 
 import attrs
 
@@ -126,11 +127,8 @@ _ITEM_OF_ONE = struct.Struct(">BHB")
 _BARRIER_HEAD = struct.Struct(">BIBHIBHBH")
 _ERROR_PACKET = struct.Struct(">BBI")
 
-# The items of a frame, with the lengths that each may have.
-_ANY = range(0x10000)
-_FOUR = range(4, 5)
-_ONE = range(1, 2)
-_ITEM_LENGTHS = {_TOKEN: _ANY, _PAYLOAD: _ANY, _IDENTIFIER: _FOUR, _EXPIRATION: _FOUR, _PRIORITY: _ONE}
+# How long the items of a frame are, by their numbers; 0 for any length.
+_LENGTHS = (0, 0, 0, 4, 4, 1)
 
 _LARGEST = {
     "identifier": 0xFFFFFFFF,
@@ -325,13 +323,7 @@ class ErrorParser:
         return ErrorPacket(status, identifier)
 
 
-def _size(payload: bytes) -> str:
-    """Show only the length of a payload in a ``repr``, since payloads may hold private content."""
-    return f"<{len(payload)} bytes>"
-
-
-@attrs.frozen
-class ReceivedNotification:
+class ReceivedNotification(NamedTuple):
     """
     A notification as received. Only its structure has been checked.
 
@@ -344,11 +336,16 @@ class ReceivedNotification:
     """
 
     command: int
-    token: bytes = attrs.field(repr=redact)
-    payload: bytes = attrs.field(repr=_size)
-    identifier: int | None
-    expiration: int | None
-    priority: int | None
+    token: bytes
+    payload: bytes
+    identifier: int | None = None
+    expiration: int | None = None
+    priority: int | None = None
+
+    def __repr__(self) -> str:
+        """Show only the length of the payload, which may hold private content."""
+        shown = f"command={self.command}, token={redact(self.token)}, payload=<{len(self.payload)} bytes>"
+        return f"ReceivedNotification({shown}, identifier={self.identifier}, …)"
 
 
 class MalformedFrame(WireError):
@@ -362,9 +359,9 @@ class MalformedFrame(WireError):
 
     status = Status.PROTOCOL_ERROR
 
-    def __init__(self, message: str, identifier: int = 0) -> None:
+    def __init__(self, message: str, identifier: int | None = None) -> None:
         super().__init__(message, identifier)
-        self.identifier = identifier
+        self.identifier = identifier or 0
         self.received: list[ReceivedNotification] = []
 
     def __str__(self) -> str:
@@ -389,6 +386,7 @@ class NotificationParser:
     def __init__(self, max_frame: int = 65_536) -> None:
         self._max_frame = max_frame
         self._buffer = bytearray()
+        self._needed = 0  # how many bytes there must be to read on
         self._over = False
 
     @property
@@ -408,125 +406,106 @@ class NotificationParser:
         if self._over:
             return received
         self._buffer += data
-        start = 0
+        if len(self._buffer) < self._needed:
+            return received
+        stream, start, end = bytes(self._buffer), 0, 1
         try:
-            while (found := self._read(start)) is not None:
-                notification, start = found
-                received.append(notification)
+            while end <= len(stream):
+                read = _READERS.get(stream[start])
+                if read is None:
+                    raise MalformedFrame(f"unknown command {stream[start]}")
+                notification, end = read(stream, start, self._max_frame)
+                if notification is not None:
+                    received.append(notification)
+                    start, end = end, end + 1
         except MalformedFrame as fault:
             self._over = True
             self._buffer.clear()
             fault.received = received
             raise
+        self._needed = end - start
         del self._buffer[:start]
         return received
 
-    def _read(self, start: int) -> tuple[ReceivedNotification, int] | None:
-        """Read the message that begins at ``start``; return it and its end, or ``None`` if it is incomplete."""
-        if start == len(self._buffer):
-            return None
-        command = self._buffer[start]
-        if command == _FRAMED:
-            return self._read_framed(start)
-        if command == _ENHANCED:
-            return self._read_enhanced(start)
-        if command == _SIMPLE:
-            return self._read_simple(start)
-        raise MalformedFrame(f"unknown command {command}")
 
-    # Each of these returns None while the message is incomplete; the next read starts again at the command, which is
-    # cheap, since nothing is copied before the message is complete.
-
-    def _read_simple(self, start: int) -> tuple[ReceivedNotification, int] | None:
-        fields = self._read_token_and_payload(start + 1, identifier=0)
-        if fields is None:
-            return None
-        token, payload, end = fields
-        return ReceivedNotification(_SIMPLE, token, payload, None, None, None), end
-
-    def _read_enhanced(self, start: int) -> tuple[ReceivedNotification, int] | None:
-        lengths = start + 1 + _ENHANCED_FIELDS.size
-        if len(self._buffer) < lengths:
-            return None
-        identifier, expiration = _ENHANCED_FIELDS.unpack_from(self._buffer, start + 1)
-        fields = self._read_token_and_payload(lengths, identifier)
-        if fields is None:
-            return None
-        token, payload, end = fields
-        return ReceivedNotification(_ENHANCED, token, payload, identifier, expiration, None), end
-
-    def _read_token_and_payload(self, start: int, identifier: int) -> tuple[bytes, bytes, int] | None:
-        token_start = start + _LENGTH.size
-        if len(self._buffer) < token_start:
-            return None
-        (token_length,) = _LENGTH.unpack_from(self._buffer, start)
-        self._check_size(token_length, identifier)
-        token_end = token_start + token_length
-        payload_start = token_end + _LENGTH.size
-        if len(self._buffer) < payload_start:
-            return None
-        (payload_length,) = _LENGTH.unpack_from(self._buffer, token_end)
-        self._check_size(token_length + payload_length, identifier)
-        end = payload_start + payload_length
-        if len(self._buffer) < end:
-            return None
-        return bytes(self._buffer[token_start:token_end]), bytes(self._buffer[payload_start:end]), end
-
-    def _read_framed(self, start: int) -> tuple[ReceivedNotification, int] | None:
-        frame_start = start + _FRAME_HEAD.size
-        if len(self._buffer) < frame_start:
-            return None
-        _, frame_length = _FRAME_HEAD.unpack_from(self._buffer, start)
-        if frame_length == 0:
-            raise MalformedFrame("an empty frame")
-        self._check_size(frame_length, identifier=0)
-        end = frame_start + frame_length
-        if len(self._buffer) < end:
-            return None
-        items = _split_items(bytes(self._buffer[frame_start:end]))
-        notification = ReceivedNotification(
-            _FRAMED,
-            items.get(_TOKEN, b""),
-            items.get(_PAYLOAD, b""),
-            _number(items, _IDENTIFIER),
-            _number(items, _EXPIRATION),
-            _number(items, _PRIORITY),
-        )
-        return notification, end
-
-    def _check_size(self, size: int, identifier: int) -> None:
-        if size > self._max_frame:
-            raise MalformedFrame(f"a message of {size} bytes, where at most {self._max_frame} are allowed", identifier)
+# Each of these reads the message at a place of the stream. It returns the message and its end; or, while it is
+# incomplete, None and where it ends as far as known.
+_Read: TypeAlias = "tuple[ReceivedNotification | None, int]"
 
 
-def _split_items(frame: bytes) -> dict[int, bytes]:
-    """Split a complete frame into the data of its items, by number."""
-    items: dict[int, bytes] = {}
-    position = 0
-    while position < len(frame):
-        data_start = position + _ITEM_HEAD.size
-        if data_start > len(frame):
-            raise MalformedFrame("a frame that ends inside the head of an item", _number(items, _IDENTIFIER) or 0)
-        item, length = _ITEM_HEAD.unpack_from(frame, position)
-        position = data_start + length
-        if item in items or length not in _ITEM_LENGTHS.get(item, ()) or position > len(frame):
-            raise MalformedFrame(_item_fault(item, length, items), _number(items, _IDENTIFIER) or 0)
-        items[item] = frame[data_start:position]
-    return items
+def _read_simple(stream: bytes, start: int, longest: int) -> _Read:
+    return _read_token_and_payload(stream, start + 1, longest, _SIMPLE)
 
 
-def _item_fault(item: int, length: int, items: dict[int, bytes]) -> str:
+def _read_enhanced(stream: bytes, start: int, longest: int) -> _Read:
+    lengths = start + 1 + _ENHANCED_FIELDS.size
+    if len(stream) < lengths:
+        return None, lengths
+    return _read_token_and_payload(
+        stream, lengths, longest, _ENHANCED, *_ENHANCED_FIELDS.unpack_from(stream, start + 1)
+    )
+
+
+def _read_token_and_payload(stream: bytes, start: int, longest: int, command: int, *fields: int) -> _Read:
+    found: list[Any] = [command]
+    size = 0
+    while len(found) < 3:
+        end = start + _LENGTH.size
+        if len(stream) < end:
+            return None, end
+        (length,) = _LENGTH.unpack_from(stream, start)
+        size += length
+        _check_size(size, longest, *fields[:1])
+        start, end = end, end + length
+        if len(stream) < end:
+            return None, end
+        found.append(stream[start:end])
+        start = end
+    return ReceivedNotification(*found, *fields), start
+
+
+def _read_framed(stream: bytes, start: int, longest: int) -> _Read:
+    end = start + _FRAME_HEAD.size
+    if len(stream) < end:
+        return None, end
+    _, size = _FRAME_HEAD.unpack_from(stream, start)
+    if not size:
+        raise MalformedFrame("an empty frame")
+    _check_size(size, longest)
+    start, end = end, end + size
+    if len(stream) < end:
+        return None, end
+    # By the numbers of the items; the command has the place of an item 0.
+    found: list[Any] = [_FRAMED, None, None, None, None, None]
+    item_head, from_bytes = _ITEM_HEAD.unpack_from, int.from_bytes
+    while start + 3 <= end:  # the head of an item has three bytes
+        item, length = item_head(stream, start)
+        data = start + 3
+        start = data + length
+        if item > _PRIORITY or found[item] is not None or length != (_LENGTHS[item] or length) or start > end:
+            raise MalformedFrame(_item_fault(item, length, found), found[_IDENTIFIER])
+        found[item] = stream[data:start] if item <= _PAYLOAD else from_bytes(stream[data:start], "big")
+    if start < end:
+        raise MalformedFrame("a frame that ends inside the head of an item", found[_IDENTIFIER])
+    found[_TOKEN] = found[_TOKEN] or b""
+    found[_PAYLOAD] = found[_PAYLOAD] or b""
+    return ReceivedNotification._make(found), end
+
+
+def _item_fault(item: int, length: int, found: list[Any]) -> str:
     """Describe the fault of an item, given those before it."""
-    if item not in _ITEM_LENGTHS:
+    if not _TOKEN <= item <= _PRIORITY:
         return f"unknown item {item}"
-    if item in items:
+    if found[item] is not None:
         return f"item {item} twice in one frame"
-    if length not in _ITEM_LENGTHS[item]:
-        return f"item {item} has {length} bytes instead of {_ITEM_LENGTHS[item].start}"
+    if length != (_LENGTHS[item] or length):
+        return f"item {item} has {length} bytes instead of {_LENGTHS[item]}"
     return f"item {item} runs past the end of its frame"
 
 
-def _number(items: dict[int, bytes], item: int) -> int | None:
-    """Read an item as a number, or ``None`` if it is not there."""
-    data = items.get(item)
-    return None if data is None else int.from_bytes(data, "big")
+def _check_size(size: int, longest: int, identifier: int | None = None) -> None:
+    if size > longest:
+        raise MalformedFrame(f"a message of {size} bytes, where at most {longest} are allowed", identifier)
+
+
+_READERS = {_SIMPLE: _read_simple, _ENHANCED: _read_enhanced, _FRAMED: _read_framed}
