@@ -306,6 +306,17 @@ class RoomTests(SynchronousTestCase):
         pair.answer(3, *rejection(410, "Unregistered"))
         self.assertEqual(pair.sender.room()[0], 1_000)
 
+    def test_single_after_half_an_answer(self) -> None:
+        """The status alone proves the provider token, however the rest of the answer was cut off."""
+        for status, room in ((b"410", 1_000), (b"403", 1)):
+            script = Script()
+            sender: RequestSender[str] = RequestSender(b"h", single=True)
+            sender.receive(script.settings())
+            post(sender, "a")
+            sender.data_to_send()
+            received = sender.receive(script.headers(1, [(b":status", status)]) + script.reset(1, NO_ERROR))
+            self.assertEqual(([item for item, _ in received.rejected], sender.room()[0]), (["a"], room))
+
     def test_single_obeys_the_limit(self) -> None:
         """If the peer allows no stream, the first request has to wait as well."""
         self.assertEqual(Pair(0, single=True).sender.room()[0], 0)

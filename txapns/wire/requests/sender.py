@@ -37,19 +37,8 @@ class _Partial:
     """An answer whose body is incomplete."""
 
     headers: Headers
-    longest: int = MAX_ANSWER
+    longest: int
     body: bytearray = attrs.Factory(bytearray)
-
-    @property
-    def status(self) -> int:
-        """The HTTP status; libnghttp2 has checked that it has three digits."""
-        return int(dict(self.headers)[b":status"])
-
-
-def _sort(item: T, partial: _Partial, received: Round[T]) -> None:
-    """Sort by the status, which is Apple's answer; the body only explains it, and may be truncated."""
-    answer = Answer(partial.status, partial.headers, bytes(partial.body))
-    (received.answered if 200 <= answer.status <= 299 else received.rejected).append((item, answer))
 
 
 class RequestSender(Generic[T]):
@@ -60,6 +49,8 @@ class RequestSender(Generic[T]):
     :param most: how many requests may be sent; 0 for as many as there are streams.
     :param single: send one request at a time until one is answered by anything but 403. Apple allows a connection
         authenticated by a provider token one stream until it has seen a valid token.
+
+    :ivar last_stream: the stream of the latest request; 0 before the first.
     """
 
     def __init__(self, authority: bytes, *, most: int = 0, single: bool = False) -> None:
@@ -75,8 +66,8 @@ class RequestSender(Generic[T]):
         self._streams: dict[int, T | None] = {}
         self._partial: dict[int, _Partial] = {}
         self._asking: set[int] = set()  # the streams of requests without a body
-        self._last_stream = 0
         self._most = most
+        self.last_stream = 0
 
     def __len__(self) -> int:
         """The number of requests under way."""
@@ -87,11 +78,6 @@ class RequestSender(Generic[T]):
         return [item for item in self._streams.values() if item is not None]
 
     @property
-    def last_stream(self) -> int:
-        """The stream of the latest request; 0 before the first."""
-        return self._last_stream
-
-    @property
     def open(self) -> bool:
         """Whether this connection still accepts new requests."""
         return not self._closing and self.left > 0
@@ -100,7 +86,7 @@ class RequestSender(Generic[T]):
     def left(self) -> int:
         """How many more requests this connection can carry."""
         last = 2 * self._most - 1 if self._most else LAST_STREAM - 2 * MAX_CONCURRENCY
-        return (last + 1 - self._last_stream) // 2
+        return (last + 1 - self.last_stream) // 2
 
     @property
     def closed(self) -> bool:
@@ -137,7 +123,7 @@ class RequestSender(Generic[T]):
             stream = h2.send_request([*head, (b":path", path), *fields], end_stream=True)
             self._asking.add(stream)
         self._streams[stream] = item
-        self._last_stream = stream
+        self.last_stream = stream
 
     def data_to_send(self) -> bytes:
         """Take the bytes to write to the peer."""
@@ -172,13 +158,10 @@ class RequestSender(Generic[T]):
         Sort the events that are waiting. :meth:`receive` does so; after :meth:`data_to_send` it finds the streams that
         we ended ourselves: the unsendable ones, and those given up.
         """
-        return Round() if self._broken else self._take()
-
-    def _take(self) -> Round[T]:
         received: Round[T] = Round()
         streams, asking = self._streams, self._asking
         accepted = received.accepted
-        for event in self._h2.events():
+        for event in () if self._broken else self._h2.events():
             if isinstance(event, ResponseReceived):
                 stream, headers = event.stream_id, event.headers
                 if headers[0] == _OK and event.end_stream:
@@ -199,8 +182,7 @@ class RequestSender(Generic[T]):
                     asking.discard(event.stream_id)
             else:
                 self._other(event, received)
-        if not self._h2.can_send_request:
-            self._closing = True
+        self._closing = self._closing or not self._h2.can_send_request
         return received
 
     def cancel_through(self, stream: int) -> Round[T]:
@@ -237,7 +219,7 @@ class RequestSender(Generic[T]):
         if item is None:
             return
         if partial is not None:
-            _sort(item, partial, gone)
+            self._sort(item, partial, gone)
         elif self._h2.queued_body_size(stream):
             gone.refused.append(item)
         else:
@@ -261,8 +243,14 @@ class RequestSender(Generic[T]):
         item = self._streams.get(stream)
         if partial is not None and item is not None:
             self._streams[stream] = None
-            self._single = self._single and partial.status == 403
-            _sort(item, partial, received)
+            self._sort(item, partial, received)
+
+    def _sort(self, item: T, partial: _Partial, received: Round[T]) -> None:
+        """Sort by the status, which is Apple's answer; the body only explains it, and may be truncated."""
+        status = int(dict(partial.headers)[b":status"])  # libnghttp2 has checked that it has three digits
+        self._single = self._single and status == 403
+        answer = Answer(status, partial.headers, bytes(partial.body))
+        (received.answered if 200 <= status <= 299 else received.rejected).append((item, answer))
 
     def _unanswered(self, item: T, event: StreamClosed, received: Round[T]) -> None:
         """A stream ended before its answer did."""
@@ -272,7 +260,7 @@ class RequestSender(Generic[T]):
         elif event.error_code == REFUSED_STREAM:
             received.refused.append(item)
         elif partial is not None:
-            _sort(item, partial, received)
+            self._sort(item, partial, received)
         else:
             received.reset.append((item, event.error_code))
 
