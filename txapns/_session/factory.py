@@ -4,6 +4,8 @@ The factory that makes the protocols, and decides when to connect again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet.interfaces import IAddress, IReactorTime
@@ -55,43 +57,37 @@ class APNSClientFactory(ReconnectingClientFactory):
         ping_interval: float | None = 60.0,
         topic: str | None = None,
     ) -> None:
-        self._gateway = gateway
-        self._credential = credential
-        self._events = events
-        self._timeout = timeout
-        self._ping_interval = ping_interval
-        self._topic = topic
-        self._backoff = backoff or Backoff()
-        self._allowance = Allowance()
-        self._lifespan = Lifespan()
         self.clock: Any = timers(clock)
-
-    def buildProtocol(self, addr: IAddress | None) -> GatewayProtocol:
-        """Make the protocol for a new connection."""
-        gateway = self._gateway
-        protocol: GatewayProtocol
+        self._backoff = backoff or Backoff()
+        self._make: Callable[[], GatewayProtocol]
         if gateway.protocol == "binary":
-            protocol = EnhancedNotificationProtocol(
-                self._events,
+            self._make = partial(
+                EnhancedNotificationProtocol,
+                events,
                 self.clock,
-                self._credential,
-                self._timeout,
+                credential,
+                timeout,
                 settle_time=gateway.settle_time,
                 barrier=gateway.barrier,
                 command=gateway.command,
-                allowance=self._allowance,
+                allowance=Allowance(),
             )
         else:
-            protocol = ProviderAPIProtocol(
-                self._events,
+            self._make = partial(
+                ProviderAPIProtocol,
+                events,
                 self.clock,
                 gateway.host,
-                self._credential,
-                self._timeout,
-                ping_interval=self._ping_interval,
-                lifespan=self._lifespan,
-                topic=self._topic,
+                credential,
+                timeout,
+                ping_interval=ping_interval,
+                lifespan=Lifespan(),
+                topic=topic,
             )
+
+    def buildProtocol(self, addr: IAddress | None) -> GatewayProtocol:
+        """Make the protocol for a new connection."""
+        protocol = self._make()
         protocol.factory = self
         return protocol
 

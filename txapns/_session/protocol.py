@@ -78,7 +78,7 @@ class GatewayProtocol(Protocol, ABC):
         self._lost = False
         self._error: APNSError | None = None
         self._unread = self.alarm(self._not_read)
-        self._closing = self.alarm(self._cut)
+        self._closing = self.alarm(lambda: transport_of(self).abortConnection())
 
     @property
     def proved(self) -> bool:
@@ -254,9 +254,6 @@ class GatewayProtocol(Protocol, ABC):
             transport = transport_of(self)
             transport.unregisterProducer()
             transport.loseConnection()
-
-    def _cut(self) -> None:
-        transport_of(self).abortConnection()
 
     def hand_back(self, deliveries: list[Delivery]) -> None:
         """Return these to be sent over another connection, unless that has happened too often."""

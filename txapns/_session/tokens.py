@@ -8,15 +8,14 @@ one entry at a time; one coroutine reads an async iterable ahead, by no more tha
 from __future__ import annotations
 
 import re
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from binascii import unhexlify
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Generic, TypeVar, cast
+from typing import TypeVar, cast
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.python.failure import Failure
 
 from txapns.errors import InvalidToken
 from txapns.notification import Notification
@@ -156,7 +155,7 @@ async def _triples_of_async(notification: Notification, entries: AsyncIterable[E
             position += 1
 
 
-class Source(ABC, Generic[T]):
+class Source(Iterator[T]):
     """
     An iterator over what arrives by and by. ``next`` raises :exc:`Pending` when it would have to wait.
     """
@@ -182,12 +181,6 @@ class Source(ABC, Generic[T]):
     def left(self) -> Iterable[T]:
         """After it was closed: what arrived, and was not taken."""
 
-    def __iter__(self) -> Iterator[T]:
-        return self
-
-    @abstractmethod
-    def __next__(self) -> T: ...
-
 
 class ReadAhead(Source[T]):
     """A source that reads an async iterable ahead."""
@@ -210,7 +203,7 @@ class ReadAhead(Source[T]):
         """Start reading."""
         self._arrived = arrived
         self._reading = Deferred.fromCoroutine(self._read())
-        self._reading.addErrback(_cancelled)
+        self._reading.addErrback(lambda reason: reason.trap(CancelledError))  # when it is closed
 
     def close(self) -> None:
         """Stop reading."""
@@ -256,8 +249,3 @@ class ReadAhead(Source[T]):
         if self._error is not None:
             raise self._error
         raise StopIteration
-
-
-def _cancelled(reason: Failure) -> None:
-    """A batch that was cancelled reads no further."""
-    reason.trap(CancelledError)
