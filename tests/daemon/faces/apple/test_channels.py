@@ -12,7 +12,6 @@ from tests.daemon.channels_world import APP, UNKNOWN
 from tests.daemon.faces.apple.channels_case import MANAGE, ChannelsCase
 from txapns.channels import ChannelRequest
 from txapns.daemon.faces.apple.channels import Question
-from txapns.daemon.faces.apple.requests import Head
 from txapns.errors import QueueFull
 from txapns.simulator.http2 import Response
 from txapns.wire.requests import Request
@@ -138,7 +137,9 @@ class FailureTests(ChannelsCase):
 
     def test_others(self) -> None:
         """Too many requests have to wait; what should never be raised is logged."""
-        question = Question(Request(1, (), b""), Head(()), ID, "chess", ChannelRequest(b"GET", ALL.encode(), ()))
+        question = Question(
+            Request(1, (), b""), b"apns-request-id", ID, "chess", ChannelRequest(b"GET", ALL.encode(), ())
+        )
 
         def fail(error: Exception) -> Any:
             def channels_of(app: str, environment: object) -> Any:

@@ -160,6 +160,19 @@ class QueueTests(AppleCase):
         self.assertEqual([caller.said(stream).status for stream in streams], [200] * 50)
         self.assertEqual(self.world.woken, ["chess"])
 
+    def test_superseded(self) -> None:
+        """Of requests for one device that arrive together with a collapse id, the last one is sent."""
+        caller = self.caller()
+        self.after(caller, caller.begin())
+        self.world.lease()
+        ids = [str(uuid.uuid4()) for _ in range(4)]
+        with caller.together():
+            for number, apns_id in enumerate(ids):
+                body = b'{"aps":{"badge":%d}}' % (number // 2 % 2)
+                caller.begin({"apns-collapse-id": "game", "apns-id": apns_id}, body=body)
+        self.reactor.advance(0.05)
+        self.assertEqual([each.apns_id for each in self.world.lease()], ids[-1:])
+
     def test_queue_full(self) -> None:
         """If the queue is full, a request is refused before it is accepted, with the time to wait."""
         self.world.add("chess", self.world.certificate, limits=Limits(queue=1))

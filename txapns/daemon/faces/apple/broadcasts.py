@@ -14,6 +14,7 @@ from txapns.daemon.faces.apple.authentication import app_of, is_sandbox
 from txapns.daemon.faces.apple.requests import (
     BROADCASTS,
     Head,
+    Meant,
     Submission,
     headers_of,
     lane_of,
@@ -68,7 +69,8 @@ def broadcast_of(
     draft = broadcast_draft(
         payload_of(request, fields), headers, channel, head.apns_id, not_before, lane_of(fields), side
     )
-    return Submission(request, head, app, caller, draft)
+    meant = Meant(fields, draft.headers, app, caller, not_before, draft.lane, side)
+    return Submission(request, meant, b"", draft.payload, head.apns_id, head.id_field)
 
 
 def checked_channel(fields: Mapping[str, str]) -> str:

@@ -50,6 +50,7 @@ class Question:
     """
     A request about channels.
 
+    :ivar id_field: the field with its id.
     :ivar apns_id: its id, which the caller chose or which is new.
     :ivar app: the name of the app.
     :ivar passed_on: what is passed on.
@@ -57,7 +58,7 @@ class Question:
     """
 
     request: Request
-    head: Head
+    id_field: bytes
     apns_id: str
     app: str
     passed_on: ChannelRequest
@@ -95,7 +96,7 @@ def question_of(
         passed.append((CHANNEL.encode(), checked_channel(fields).encode()))
     content = payload_of(request, fields) if method == "POST" else b""
     passed_on = ChannelRequest(method.encode(), path.encode(), tuple(passed), content)
-    return Question(request, head, request_id, app, passed_on, side_meant(callers, app, fields))
+    return Question(request, head.id_field, request_id, app, passed_on, side_meant(callers, app, fields))
 
 
 def _answered(answer: ChannelAnswer) -> Response:

@@ -11,7 +11,7 @@ Bytes are given back to the peer's window when the notification is stored, so on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import inf
 
 import attrs
@@ -32,13 +32,15 @@ from txapns.daemon.faces.apple.requests import (
     MAX_BODY,
     Head,
     Meant,
+    Pattern,
     Submission,
     authorization_of,
-    draft_of,
+    drafts_of,
     fields_of,
     headers_of,
     lane_of,
     not_before_of,
+    submission_of,
 )
 from txapns.daemon.faces.apple.responses import (
     ACCEPTED_RESPONSE,
@@ -118,8 +120,9 @@ class AppleConnection(FaceProtocol):
         self._refusals = 0
         self._dismissed: tuple[bytes, Response] | None = None
         # Of what is read together, each credential is checked once, and so is what requests share.
-        self._shown: dict[str, Caller] = {}
+        self._shown: dict[bytes, Caller] = {}
         self._meant: dict[Headers, Meant] = {}
+        self._pattern: Pattern | None = None
         self._under_way = self._held = 0
         self._stuck: float | None = None
         self._unfinished: dict[int, float] = {}
@@ -198,6 +201,7 @@ class AppleConnection(FaceProtocol):
         now = self._context.clock.seconds()
         self._shown.clear()
         self._meant.clear()
+        self._pattern = None
         frames = _FRAMES if self.connection.authenticated else _UNAUTHENTICATED_FRAMES
         if not self._budget.spend(data, now, frames, _SETTINGS):
             self._give_up("it sent more frames than it may", ENHANCE_YOUR_CALM)
@@ -283,7 +287,7 @@ class AppleConnection(FaceProtocol):
         if self._dismissed is None:
             try:
                 if self._context.options.keys:
-                    self._authenticate(shown.decode("latin-1"))
+                    self._authenticate(shown)
                 return True
             except NotAuthenticatedResponse as refusal:
                 response = refusal.response
@@ -301,31 +305,37 @@ class AppleConnection(FaceProtocol):
             self._unwanted.append(stream)
         return False
 
-    def _authenticate(self, authorization: str) -> Caller:
-        """Find out who makes a request."""
-        caller = self._shown.get(authorization)
+    def _authenticate(self, shown: bytes) -> Caller:
+        """Find out who makes a request, by its ``authorization`` header field."""
+        caller = self._shown.get(shown)
         if caller is None:
-            caller = self._authentication.caller(authorization) if self._context.options.keys else ANYBODY
-            self._shown[authorization] = caller
+            keys = self._context.options.keys
+            caller = self._authentication.caller(shown.decode("latin-1")) if keys else ANYBODY
+            self._shown[shown] = caller
+            self.connection.mark_authenticated()
         self._refusals = 0
-        self.connection.mark_authenticated()
         return caller
 
-    def _checked(self, request: Request, head: Head) -> Submission | Question:
+    def _checked(self, request: Request) -> Submission | Question:
         """Check a request in Apple's order, as far as it was not the same with the request before."""
+        submission = None if self._pattern is None else self._pattern.submission(request)
+        if submission is not None:
+            return submission
+        head = Head(request.headers)
         meant = self._meant.get(head.shared)
         fields = fields_of(head.shared) if meant is None else meant.fields
         head.check(fields[":method"])
         if meant is None or head.device is None:
             if "origin" in fields and not self._context.options.keys:
                 raise ErrorResponse(403, "Forbidden")  # a web page sent it, by a browser
-            caller, callers = self._authenticate(fields.get("authorization", "")), self._context.callers
+            caller, callers = self._authenticate(authorization_of(head.shared)), self._context.callers
             if head.path.startswith(CHANNELS):
                 return question_of(request, head, fields, caller.send, callers)
             if head.path.startswith(BROADCASTS):
                 return broadcast_of(request, head, fields, caller, callers, self._context.wall.now())
             meant = self._meant[head.shared] = self._find(fields, caller)
-        return Submission(request, head, meant.app, meant.caller, draft_of(request, head, meant))
+        self._pattern = Pattern(request.headers, meant)
+        return submission_of(request, head, meant)
 
     def _find(self, fields: Mapping[str, str], caller: Caller) -> Meant:
         """Find out what a request for a device means."""
@@ -337,22 +347,21 @@ class AppleConnection(FaceProtocol):
     def _take(self, requests: Sequence[Request]) -> None:
         submissions: dict[tuple[str, str], list[Submission]] = {}
         for request in requests:
-            head = Head(request.headers)
             try:
-                checked = self._checked(request, head)
+                checked = self._checked(request)
             except ErrorResponse as error:
-                self._respond(request, head, error.response, head.apns_id)
+                head = Head(request.headers)
+                self._respond(request, error.response, head.apns_id, head.id_field)
                 self._give_back(request)
                 continue
             if isinstance(checked, Question):
                 self._ask(checked)
             else:
-                submissions.setdefault((checked.app, checked.caller.name), []).append(checked)
+                submissions.setdefault((checked.meant.app, checked.meant.caller.name), []).append(checked)
         for (app, _), group in submissions.items():
             self._under_way += len(group)
             if self._context.options.mode == "queue":
-                tokens = [token for each in group for token in each.draft.tokens]
-                looked = self._context.feedback.known(app, tokens)
+                looked = self._context.feedback.known(app, [each.token for each in group])
                 looked.addErrback(_none_dead).addCallback(self._store, group).addErrback(self.connection.failed)
             else:
                 self._store({}, group)
@@ -368,7 +377,7 @@ class AppleConnection(FaceProtocol):
         """Store together what arrived together: one commit and one check for all of it."""
         alive = []
         for each in group:
-            known = dead.get(each.draft.tokens[0])
+            known = dead.get(each.token)
             if known is None:
                 alive.append(each)
             else:
@@ -379,17 +388,18 @@ class AppleConnection(FaceProtocol):
         self._write()
 
     def _accept(self, group: Sequence[Submission]) -> None:
-        accepted = self._context.intake.accept(group[0].app, [each.draft for each in group], caller=group[0].caller)
+        meant = group[0].meant
+        accepted = self._context.intake.accept(meant.app, drafts_of(group), caller=meant.caller)
         accepted.addCallbacks(self._stored, self._not_stored, callbackArgs=(group,), errbackArgs=(group,))
         accepted.addErrback(self.connection.failed)
 
     def _stored(self, receipts: list[Receipt], group: Sequence[Submission]) -> None:
         context = self._context
         relayed = context.options.mode == "relay" and not self.connection.over
-        for each, receipt in zip(group, receipts, strict=True):
+        for each, receipt in zip(group, _singly(receipts), strict=True):
             self._give_back(each.request)  # its bytes are no longer held here
             [apns_id] = receipt.apns_ids
-            if relayed and each.draft.not_before is None:
+            if relayed and each.meant.not_before is None:
                 waited = context.intake.wait([receipt], context.options.wait).addCallback(response_to_outcomes)
                 waited.addCallback(self._relay, each, apns_id).addErrback(self.connection.failed)
             else:
@@ -419,12 +429,19 @@ class AppleConnection(FaceProtocol):
         self._under_way -= 1
         self.connection.active = self._context.clock.seconds()
         if not self.connection.over:
-            self._respond(submission.request, submission.head, response, apns_id or submission.apns_id)
+            self._respond(submission.request, response, apns_id or submission.apns_id, submission.id_field)
 
-    def _respond(self, request: Request, head: Head, response: Response, apns_id: str | None) -> None:
-        self.requests.respond(request.stream, response.fields(apns_id, head.id_field), response.body())
+    def _respond(self, request: Request, response: Response, apns_id: str | None, id_field: bytes) -> None:
+        self.requests.respond(request.stream, response.fields(apns_id, id_field), response.body())
         if len(request.body) > MAX_BODY:
             self._unwanted.append(request.stream)
+
+
+def _singly(receipts: Iterable[Receipt]) -> Iterator[Receipt]:
+    """Divide the receipts of notifications for several devices into those of each device."""
+    for receipt in receipts:
+        for number, apns_id in zip(receipt.numbers, receipt.apns_ids, strict=True):
+            yield Receipt([number], [apns_id], receipt.earlier, receipt.superseded)
 
 
 def _none_dead(reason: Failure) -> Mapping[bytes, FeedbackEntry]:

@@ -7,14 +7,16 @@ from __future__ import annotations
 import math
 import re
 from binascii import unhexlify
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 
 import attrs
+import msgspec
 
 from txapns._serving.coding import BodyTooLong, MalformedEncoding, UnknownEncoding, body_decoder
 from txapns.daemon.faces.apple.responses import ErrorResponse
 from txapns.daemon.intake import MAX_TOKEN, header_fault, schedule_fault
-from txapns.daemon.values import Caller, Draft, Lane
+from txapns.daemon.values import Caller, Draft, Environment, Lane
 from txapns.wire.requests import Headers, Request
 
 __all__ = [
@@ -23,20 +25,23 @@ __all__ = [
     "MAX_BODY",
     "Head",
     "Meant",
+    "Pattern",
     "Submission",
     "authorization_of",
-    "draft_of",
+    "drafts_of",
     "fields_of",
     "headers_of",
     "lane_of",
     "not_before_of",
     "payload_of",
+    "submission_of",
 ]
 
 #: The longest body that is read. Apple rejects what is longer than its own 4,096 bytes and not longer than this.
 MAX_BODY = 16_384
 
 _DEVICES = "/3/device/"
+_DEVICES_OCTETS = _DEVICES.encode()
 #: The beginnings of the paths of broadcasts, and of requests about channels.
 BROADCASTS, CHANNELS = "/4/broadcasts/apps/", "/1/apps/"
 _OTHERS = (BROADCASTS.encode(), CHANNELS.encode())
@@ -100,29 +105,14 @@ def _uuid(given: bytes) -> str | None:
     return text if _UUID.fullmatch(text) else None
 
 
-@attrs.frozen
-class Submission:
-    """A request that can be accepted."""
-
-    request: Request
-    head: Head
-    app: str
-    caller: Caller
-    draft: Draft
-
-    @property
-    def apns_id(self) -> str | None:
-        """The id that the caller chose for the notification; ``None`` if the daemon chooses one."""
-        return self.head.apns_id
-
-
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Meant:
     """
-    What requests for devices mean that share their header fields.
+    What requests mean that share their header fields.
 
     :ivar fields: these header fields.
     :ivar headers: those of the notifications.
+    :ivar environment: the side that a broadcast is for.
     """
 
     fields: Mapping[str, str]
@@ -131,11 +121,77 @@ class Meant:
     caller: Caller
     not_before: float | None
     lane: Lane | None
+    environment: Environment | None = None
+
+
+class Submission(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """
+    A request that can be accepted.
+
+    :ivar token: the device token; empty for a broadcast.
+    :ivar apns_id: the id that the caller chose for the notification; ``None`` if the daemon chooses one.
+    """
+
+    request: Request
+    meant: Meant
+    token: bytes
+    payload: bytes
+    apns_id: str | None
+    id_field: bytes = b"apns-id"
+
+    def __repr__(self) -> str:
+        return f"Submission({self.request}, app={self.meant.app!r})"
+
+
+class Pattern:
+    """
+    The header fields of a request, with which those of the next one are compared: nearly all clients send the same
+    fields in the same order, so it mostly differs in what is its own.
+
+    :param meant: what the request means, and what all mean that are like it.
+    """
+
+    def __init__(self, headers: Headers, meant: Meant) -> None:
+        self._headers = list(headers)
+        self._own = [(at, field) for at, field in enumerate(headers) if field[0] in _OWN]
+        names = [name for name, _ in headers]
+        self._path = names.index(b":path")
+        self._id = names.index(b"apns-id") if b"apns-id" in names else None
+        self._meant = meant
+
+    def submission(self, request: Request) -> Submission | None:
+        """
+        Read and check a request for a device.
+
+        :returns: ``None`` if it is not like the other, or something is wrong with its header fields.
+        """
+        headers = request.headers
+        if not self._is_like(headers):
+            return None
+        path = headers[self._path][1]
+        token = _unhexlified(path[len(_DEVICES) :]) if path.startswith(_DEVICES_OCTETS) else b""
+        apns_id = None if self._id is None else _uuid(headers[self._id][1])
+        if not token or (apns_id is None and self._id is not None):
+            return None
+        return Submission(request, self._meant, token, payload_of(request, self._meant.fields), apns_id)
+
+    def _is_like(self, headers: Headers) -> bool:
+        if len(headers) != len(self._headers):
+            return False
+        shared = list(headers)
+        for at, field in self._own:
+            if shared[at][0] != field[0]:
+                return False
+            shared[at] = field
+        return shared == self._headers
 
 
 def authorization_of(headers: Headers) -> bytes:
     """Find the ``authorization`` header field; empty if there is none."""
-    return next((value for name, value in headers if name == b"authorization"), b"")
+    for name, value in headers:
+        if name == b"authorization":
+            return value
+    return b""
 
 
 def fields_of(headers: Headers) -> dict[str, str]:
@@ -187,12 +243,29 @@ def lane_of(fields: Mapping[str, str]) -> Lane | None:
     return _LANES[given]
 
 
-def draft_of(request: Request, head: Head, meant: Meant) -> Draft:
-    """Read and check the device token and the payload; returns the notification."""
+def submission_of(request: Request, head: Head, meant: Meant) -> Submission:
+    """Read and check the device token and the payload of a request for a device."""
     token = _token(head.device or "")
-    apns_ids = () if head.apns_id is None else (head.apns_id,)
-    payload = payload_of(request, meant.fields)
-    return Draft(payload, meant.headers, [token], apns_ids, meant.not_before, lane=meant.lane)
+    return Submission(request, meant, token, payload_of(request, meant.fields), head.apns_id)
+
+
+def drafts_of(submissions: Sequence[Submission]) -> list[Draft]:
+    """
+    Give the notifications that are asked for, in order. Requests that follow one another and differ only in the device
+    and the id are one notification for several devices, which is stored and sent for less.
+    """
+    drafts = []
+    for (meant, payload, chosen), group in groupby(submissions, _shared):
+        like = list(group)
+        tokens = [each.token for each in like]
+        apns_ids = [each.apns_id for each in like if each.apns_id is not None] if chosen else ()
+        place = meant.not_before, None, meant.lane, meant.environment
+        drafts.append(Draft(payload, meant.headers, tokens, apns_ids, *place))
+    return drafts
+
+
+def _shared(submission: Submission) -> tuple[Meant, bytes, bool]:
+    return submission.meant, submission.payload, submission.apns_id is not None
 
 
 def payload_of(request: Request, fields: Mapping[str, str]) -> bytes:
@@ -208,13 +281,19 @@ def payload_of(request: Request, fields: Mapping[str, str]) -> bytes:
 def _token(text: str) -> bytes:
     if not text:
         raise ErrorResponse(400, "MissingDeviceToken")
+    token = _unhexlified(text)
+    if not token:
+        raise ErrorResponse(400, "BadDeviceToken")
+    return token
+
+
+def _unhexlified(text: str | bytes) -> bytes:
+    """Read a device token; empty if it is none."""
     try:
         token = unhexlify(text)
     except ValueError:
-        token = b""
-    if not 0 < len(token) <= MAX_TOKEN:
-        raise ErrorResponse(400, "BadDeviceToken")
-    return token
+        return b""
+    return token if len(token) <= MAX_TOKEN else b""
 
 
 def _decompressed(body: bytes, coding: str) -> bytes:
