@@ -37,12 +37,19 @@ __all__ = [
     "receipts_of",
     "repeated",
     "uuid_text",
+    "uuid_texts",
 ]
 
 #: How many deliveries one run of tokens with equal lengths can have; longer runs are divided.
 LONGEST_RUN = 1000
 #: What the place of a payload is multiplied by where its length is added.
 PLACE = 2**32
+
+# From how many ids on they are written a digit at a time: 82 instead of 716 ns each for 500.
+_MANY = 32
+# Where the 32 digits of an id go, each of which is followed by a space.
+_TEMPLATE = b"        -    -    -    -             "
+_PLACES = [place for place, octet in enumerate(_TEMPLATE[:-1]) if octet == ord(" ")]
 
 _encode = msgspec.json.Encoder().encode
 
@@ -313,11 +320,22 @@ def repeated(
     """
     if digest != idempotency.digest:
         return KeyConflict("the idempotency key was used before, for another request")
-    digits = apns_ids.hex()
-    ids = iter([uuid_text(digits[at : at + 32]) for at in range(0, len(digits), 32)])
+    ids = iter(uuid_texts(apns_ids))
     return receipts_of(first, [list(itertools.islice(ids, count)) for count in counts], earlier=True)
 
 
 def uuid_text(digits: str) -> str:
     """Write a UUID, given its 32 hexadecimal digits, in its canonical form."""
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def uuid_texts(octets: bytes) -> list[str]:
+    """Write UUIDs of 16 octets each, one after the other, in their canonical form."""
+    digits = octets.hex()
+    if len(digits) < 32 * _MANY:
+        return [uuid_text(digits[at : at + 32]) for at in range(0, len(digits), 32)]
+    texts = bytearray(_TEMPLATE * (len(octets) // 16))
+    columns = digits.encode()
+    for digit, place in enumerate(_PLACES):  # the same digit of all of them at once
+        texts[place :: len(_TEMPLATE)] = columns[digit::32]
+    return texts.decode().split()

@@ -16,7 +16,7 @@ class LeasesTests(SynchronousTestCase):
         """Make three leases at the front of the queue."""
         self.leases = Leases()
         self.start = self.leases.mark(1)
-        self.leases.lend(1, [(1000, 1), (1000, 2), (2000, 5)], 60.0)
+        self.leases.lend(1, [1000, 1000, 2000], [1, 2, 5], 60.0)
 
     def test_mark(self) -> None:
         """The search begins after the last lease, with nothing to skip."""
@@ -26,8 +26,8 @@ class LeasesTests(SynchronousTestCase):
 
     def test_nothing_lent(self) -> None:
         """Leasing nothing changes nothing."""
-        self.leases.lend(1, [], 60.0)
-        self.leases.lend(2, [], 60.0)
+        self.leases.lend(1, [], [], 60.0)
+        self.leases.lend(2, [], [], 60.0)
         self.assertEqual((self.leases.mark(1), self.leases.counts()), ((2000, 5), {1: 3}))
 
     def test_free(self) -> None:
@@ -37,9 +37,9 @@ class LeasesTests(SynchronousTestCase):
         self.assertGreaterEqual(self.leases.mark(1), (1000, 1))
         self.assertEqual(self.leases.passed_over(1), [1, 5])
         self.assertNotIn(2, self.leases.numbers())
-        self.leases.lend(1, [(1000, 2)], 60.0)
+        self.leases.lend(1, [1000], [2], 60.0)
         self.assertEqual(self.leases.passed_over(1), [1, 5, 2])  # 5 is behind the mark
-        self.leases.lend(1, [(2000, 6)], 60.0)
+        self.leases.lend(1, [2000], [6], 60.0)
         self.assertEqual(self.leases.passed_over(1), [])
 
     def test_dropped(self) -> None:

@@ -24,7 +24,9 @@ Mark = tuple[int, int]
 _START: Mark = (-(2**62), 0)
 
 
-class _Lease(NamedTuple):
+class _Loan(NamedTuple):
+    """What notifications have in common that were leased together; ``due`` is when the first of them was due."""
+
     flow: int
     due: int
     until: float
@@ -34,7 +36,7 @@ class Leases:
     """The leases of all flows, which are known by their ids."""
 
     def __init__(self) -> None:
-        self._leases: dict[int, _Lease] = {}
+        self._leases: dict[int, _Loan] = {}
         self._marks: dict[int, Mark] = {}
         self._furthest: dict[int, Mark] = {}
         self._soonest = math.inf  # no lease ends before this time
@@ -63,15 +65,15 @@ class Leases:
             return []
         return [number for number, lease in self._leases.items() if lease.flow == flow]
 
-    def lend(self, flow: int, places: Sequence[Mark], until: float) -> None:
+    def lend(self, flow: int, dues: Sequence[int], numbers: Sequence[int], until: float) -> None:
         """
-        Lease notifications.
+        Lease notifications, which lie after the mark, in order, with nothing free between them.
 
-        :param places: their places after the mark, in order, with nothing free between them.
+        :param dues: when they are due.
         """
-        if places:
-            self._leases.update({number: _Lease(flow, due, until) for due, number in places})
-            self._marks[flow] = places[-1]
+        if numbers:
+            self._leases.update(dict.fromkeys(numbers, _Loan(flow, dues[0], until)))
+            self._marks[flow] = dues[-1], numbers[-1]
             self._soonest = min(self._soonest, until)
         self._furthest[flow] = max(self._furthest.get(flow, _START), self.mark(flow))
 
@@ -111,7 +113,7 @@ class Leases:
         for number in numbers:
             lease = self._leases.get(number)
             if lease is not None:
-                self._leases[number] = _Lease(lease.flow, lease.due, until)
+                self._leases[number] = lease._replace(until=until)
                 self._soonest = min(self._soonest, until)
 
     def expire(self, now: float) -> None:

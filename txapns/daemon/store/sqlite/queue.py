@@ -11,17 +11,15 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
 import attrs
-import msgspec
-from msgspec import Meta
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from txapns.daemon.interfaces import IQueue
-from txapns.daemon.store.acceptance import Acceptance, uuid_text
+from txapns.daemon.store.acceptance import Acceptance
 from txapns.daemon.store.pace import allowed, spent
 from txapns.daemon.store.queue import StoredQueue, stopped
 from txapns.daemon.store.queue_time import milliseconds
@@ -31,13 +29,14 @@ from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.flows import find_flows
 from txapns.daemon.store.sqlite.leases import Mark
 from txapns.daemon.store.sqlite.placing import PART, place, place_these
+from txapns.daemon.store.sqlite.reading import Damaged, Due, find_due, read_contents
 from txapns.daemon.store.sqlite.schema import lenient
 from txapns.daemon.store.sqlite.settlement import conclude
 from txapns.daemon.store.sqlite.superseding import supersede
 from txapns.daemon.store.sqlite.tables import QUEUE, QueueState, array
 from txapns.daemon.store.sqlite.timeline import STEP
 from txapns.daemon.store.turns import Turns, part
-from txapns.daemon.values import Content, Depth, Estimate, Lane, Lease, Leased, Receipt, Settlement, State
+from txapns.daemon.values import Depth, Estimate, Lane, Lease, Leased, Receipt, Settlement, State
 
 __all__ = ["SQLiteQueue"]
 
@@ -46,16 +45,6 @@ _log = Logger()
 _R = TypeVar("_R")
 
 _RESERVED = 10_000  # how many numbers are reserved on the disk at a time: it costs a page of the transaction
-
-_FIND_DUE = """
-SELECT json_group_array(json_array(number, message, hex(token), lower(hex(apns_id)), attempts, due, not_before,
-    superseded)) FROM (
-    SELECT number, message, token, apns_id, attempts, due, not_before, superseded FROM queue_delivery
-    WHERE state = 0 AND flow = ? AND (due, number) > (?, ?) AND due <= ?
-    AND number NOT IN (SELECT value FROM json_each(?))
-    ORDER BY due, number LIMIT ?
-)
-"""
 
 # Of each flow the first that is due and not leased. The flows are given with their marks.
 _FIND_NEXT = """
@@ -87,11 +76,6 @@ SELECT CAST(name AS TEXT), lane, CAST(caller AS TEXT), queue_flow.id
 FROM queue_flow JOIN queue_app ON queue_app.id = queue_flow.app
 """
 
-_FIND_MESSAGES = """
-SELECT json_group_array(json_array(number, CAST(headers AS TEXT), hex(payload), accepted_at)) FROM queue_message
-WHERE number IN (SELECT value FROM json_each(?))
-"""
-
 _BOUND = """
 UPDATE queue_delivery SET due = CASE attempts WHEN 0 THEN ? ELSE ? END WHERE number IN (
     SELECT number FROM queue_delivery
@@ -100,20 +84,6 @@ UPDATE queue_delivery SET due = CASE attempts WHEN 0 THEN ? ELSE ? END WHERE num
     LIMIT ?
 )
 """
-
-# The rows that _FIND_DUE and _FIND_MESSAGES find. Every notification passes here, and a decoder that knows the types
-# takes half the time.
-_Due = tuple[int, int, str, Annotated[str, Meta(min_length=32, max_length=32)], int, int, int | None, int]
-_due = msgspec.json.Decoder(list[_Due]).decode
-_messages = msgspec.json.Decoder(list[tuple[int, str, str, int]]).decode
-_headers = msgspec.json.Decoder(dict[str, str]).decode
-
-
-@attrs.frozen
-class _Damaged:
-    """Notifications whose rows cannot be read."""
-
-    numbers: list[int]
 
 
 @attrs.frozen
@@ -301,14 +271,14 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
         def again() -> Deferred[Lease]:
             return self.lease(app, count, until, most, only, rate)
 
-        def lent(found: Lease | _Damaged | _Early | _Marked) -> Lease | Deferred[Lease]:
+        def lent(found: Lease | Damaged | _Early | _Marked) -> Lease | Deferred[Lease]:
             if isinstance(found, _Marked):
                 return self._conclude_marked(app, found.numbers, found.others, again)
             if isinstance(found, _Early):
                 lead = self._timeline.lead()
                 placing = self._database.write(lambda connection: place_these(connection, found.numbers, lead))
                 return placing.addCallback(lambda _: again())
-            if not isinstance(found, _Damaged):
+            if not isinstance(found, Damaged):
                 return found
             _log.error("{app}: notifications {numbers} are damaged and rejected", app=app, numbers=found.numbers)
             rejected = [Settlement(number, State.REJECTED, 0, "Damaged") for number in found.numbers]
@@ -319,7 +289,7 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
 
     def _take_turn(
         self, connection: sqlite3.Connection, wanted: _Wanted, now: float
-    ) -> Lease | _Damaged | _Early | _Marked:
+    ) -> Lease | Damaged | _Early | _Marked:
         """Lease from the flows whose turn it is."""
         self._leases.expire(now)
         app, room, due = wanted.app, wanted.count, self._timeline.due(now)
@@ -356,61 +326,34 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
 
     def _lend(
         self, connection: sqlite3.Connection, app: str, flows: list[int], count: int, until: float, due: int
-    ) -> list[Leased] | _Damaged | _Early | _Marked:
+    ) -> list[Leased] | Damaged | _Early | _Marked:
         """Lease equal parts of some flows."""
-        rows: list[_Due] = []
-        places: dict[int, list[Mark]] = {}
+        rows = Due()
+        taken: dict[int, Due] = {}
         for flow in flows:
-            arguments = [flow, *self._leases.mark(flow), due, array(self._leases.passed_over(flow))]
-            limit = min(part(count, len(flows)), count - len(rows))
-            [(found,)] = connection.execute(_FIND_DUE, [*arguments, limit])
-            try:
-                some = _due(found)
-            except msgspec.ValidationError:
-                return _Damaged([row[0] for row in msgspec.json.decode(found) if not _is_due(row)])
-            rows += some
-            places[flow] = [(due_at, number) for number, *_, due_at, _, _ in some]
+            limit = min(part(count, len(flows)), count - len(rows.numbers))
+            mark, passed = self._leases.mark(flow), self._leases.passed_over(flow)
+            found = find_due(connection, flow, mark, due, passed, limit)
+            if isinstance(found, Damaged):
+                return found
+            rows.add(found)
+            taken[flow] = found
         date = self._timeline.date()
-        early = [row[0] for row in rows if row[6] is not None and row[6] > date and not row[4]]
+        early = [number for number, not_before in rows.early if not_before > date]
         if early:
             return _Early(early)
-        messages = {row[1] for row in rows}
-        contents = self._contents(connection, app, Lane(self._state.app_flows[app][flows[0]]), messages)
+        messages, lane = set(rows.messages), Lane(self._state.app_flows[app][flows[0]])
+        contents = read_contents(connection, self._timeline, app, lane, messages)
         if len(contents) < len(messages):
-            return _Damaged([number for number, message, *_ in rows if message not in contents])
-        leased = []
-        for number, message, token, apns_id, attempts, *_ in rows:
-            content, accepted_at, since = contents[message]
-            leased.append(
-                Leased(number, content, bytes.fromhex(token), uuid_text(apns_id), attempts, accepted_at, since)
-            )
-        for flow, taken in places.items():
-            self._leases.lend(flow, taken, until)
-        marked = {row[0] for row in rows if row[-1]}
-        if marked:
+            owners = zip(rows.numbers, rows.messages, strict=True)
+            return Damaged([number for number, message in owners if message not in contents])
+        leased = rows.leased(contents)
+        for flow, found in taken.items():
+            self._leases.lend(flow, found.dues, found.numbers, until)
+        if rows.superseded:
+            marked = set(rows.superseded)
             return _Marked(sorted(marked), [each for each in leased if each.number not in marked])
         return leased
-
-    def _contents(
-        self, connection: sqlite3.Connection, app: str, lane: Lane, numbers: set[int]
-    ) -> dict[int, tuple[Content, float, float]]:
-        """Read messages: of each undamaged one the content, the date, and the same by the reactor's clock."""
-        with lenient(connection):
-            [(found,)] = connection.execute(_FIND_MESSAGES, [array(list(numbers))])
-        contents = {}
-        known: dict[str, dict[str, str]] = {}  # many messages have the same header fields, and share them
-        try:
-            for number, headers, payload, accepted_at in _messages(found):
-                date = accepted_at / 1000
-                fields = known.get(headers) or known.setdefault(headers, _headers(headers))
-                content = Content(app, bytes.fromhex(payload), fields, lane)
-                contents[number] = (content, date, self._timeline.accepted_since(number, date))
-        except msgspec.DecodeError:
-            if len(numbers) == 1:
-                return {}
-            for number in numbers:
-                contents.update(self._contents(connection, app, lane, {number}))
-        return contents
 
     def release(self, numbers: Iterable[int]) -> Deferred[None]:
         """See :meth:`IQueue.release`."""
@@ -497,11 +440,3 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
 
     def _read(self, function: Callable[[sqlite3.Connection], _R]) -> Deferred[_R]:
         return self._database.read(function) if self._state.running else stopped()
-
-
-def _is_due(found: object) -> bool:
-    try:
-        msgspec.convert(found, _Due)
-    except msgspec.ValidationError:
-        return False
-    return True
