@@ -416,7 +416,8 @@ class RequestTests(SynchronousTestCase):
     def test_interface(self) -> None:
         """The caller receives the outcome."""
         simulator = MemorySimulator(authority=AUTHORITY)
-        verifyObject(DeliveryListener, _Asking(simulator.client()._pool))
+        request = ChannelRequest(b"GET", b"/1/apps/com.example.chess/all-channels", (), b"")
+        verifyObject(DeliveryListener, _Asking(simulator.client()._pool, None, "", b"", request))
 
     def test_repr(self) -> None:
         """A payload is for the user only, so its length is all that is shown."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -16,16 +16,18 @@ T = TypeVar("T")
 class Result(Deferred[T]):
     """A ``Deferred`` that, when it is awaited in a task of asyncio, says what to do instead."""
 
-    def __await__(self) -> Generator[Deferred[T], None, T]:
-        while not self.called or self.paused:
-            try:
+    def __await__(self) -> Generator[Deferred[T], None, Any]:
+        try:
+            while not self.called or self.paused:
                 yield self
-            except RuntimeError as error:
-                if not str(error).startswith("Task got bad yield"):
-                    raise
-                said = "a task of asyncio cannot await a Deferred; use the APNSClient of txapns.aio"
-                raise RuntimeError(said) from None
-        return (yield from super().__iter__())
+        except RuntimeError as error:
+            if not str(error).startswith("Task got bad yield"):
+                raise
+            said = "a task of asyncio cannot await a Deferred; use the APNSClient of txapns.aio"
+            raise RuntimeError(said) from None
+        if isinstance(self.result, Failure):
+            return (yield from super().__iter__())  # it raises
+        return self.result
 
 
 class Waiters(Generic[T]):

@@ -20,10 +20,9 @@ from txapns._network.proxy import Proxy, read_proxy
 from txapns._session.batch import MeasuredSending, MeasuredSingleSending, Sending, SingleSending
 from txapns._session.channels import Channels
 from txapns._session.pool import Pool
-from txapns._session.tokens import Token, Tokens, Triple, checked, triples_of
+from txapns._session.tokens import Token, Tokens, Triple, checked, device_of, settled, triples_of
 from txapns.channels import broadcast_request
 from txapns.credentials import Certificate, Credential, ProviderToken
-from txapns.delivery import Delivery
 from txapns.errors import APNSError, ClientClosed, ConnectionLost, CredentialError, InvalidGateway
 from txapns.feedback import DeadToken, FeedbackReader
 from txapns.gateway import Gateway
@@ -184,7 +183,8 @@ class APNSClient:
         if closed is not None:
             return fail(closed)
         try:
-            return self._single(self._pool).start(notification, token)
+            checked(notification)
+            return self._single(self._pool, 0, settled(token), device_of(token), notification).submit()
         except (APNSError, TypeError) as error:
             return fail(error)
 
@@ -225,8 +225,7 @@ class APNSClient:
             if self.gateway.protocol != "http2":
                 raise InvalidGateway(f"{self.gateway} has no broadcasts; only the HTTP/2 provider API has")
             request = broadcast_request(checked(notification), channel_id, self._bundle_id)
-            sending = self._single(self._pool)
-            return sending.submit(Delivery(sending, channel_id, "", b"", request))
+            return self._single(self._pool, channel_id, "", b"", request).submit()
         except (APNSError, TypeError) as error:
             return fail(error)
 

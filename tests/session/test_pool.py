@@ -39,7 +39,7 @@ class PoolTests(SynchronousTestCase):
         sending = Sending(self.simulator.reactor, pool, [], lambda again: self.client.send_many([]))
         verifyObject(IWork, sending)
         verifyObject(DeliveryListener, sending)
-        verifyObject(DeliveryListener, SingleSending(pool))
+        verifyObject(DeliveryListener, SingleSending(pool, 0, "ab", b"\xab", HELLO))
 
     def test_in_order(self) -> None:
         """Single notifications go out in the order in which they were asked for."""

@@ -18,13 +18,14 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from txapns._fields import checked_text
 from txapns._session.pool import Pool
-from txapns._session.tokens import Pending, ReadAhead, Source, Token, Triple, checked, device_of, settled
+from txapns._session.tokens import Pending, ReadAhead, Source, Triple, checked, device_of, settled
 from txapns._waiters import Result, Waiters
-from txapns.delivery import Delivery, DeliveryListener
+from txapns.delivery import Delivery, DeliveryListener, RequestTemplate
 from txapns.errors import APNSError, DeadlinePassed, InvalidToken, LocalError, OutcomeUnknown, TokensFailed
 from txapns.interfaces import IWork
 from txapns.notification import Notification
@@ -342,87 +343,73 @@ def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode("utf-8", "replace")
 
 
-class Single(_Listener, Result[T]):
+class Single(_Listener, Result[T], Delivery):
     """
-    One request on its own: a ``Deferred`` that receives its own outcome, since each object more in flight is one more
-    for Python's garbage collector to look through.
+    One request on its own: a delivery that receives its own outcome, and the ``Deferred`` of that. With an object for
+    each, Python's garbage collector would look through three for every request in flight.
+
+    :param pool: what sends it.
+    :param identifier: the caller's identifier, and the others as for :class:`~txapns.delivery.Delivery`.
     """
 
-    _delivery: Delivery | None = None
-
-    def __init__(self, pool: Pool) -> None:
-        super().__init__(_withdraw)
+    def __init__(
+        self, pool: Pool, identifier: Hashable, token: str | bytes, device: bytes, notification: RequestTemplate
+    ) -> None:
+        Result.__init__(self, _withdraw)
+        Delivery.__init__(self, self, identifier, token, device, notification)
         self._pool = pool
 
-    def submit(self, delivery: Delivery) -> Deferred[T]:
+    def submit(self) -> Deferred[T]:
         """
         Start sending.
 
-        :param delivery: what to send, whose outcome this object receives.
         :returns: this object, as a ``Deferred`` of the outcome.
         :raises QueueFull: too many are waiting.
         """
-        self._pool.submit(delivery)
-        if not self.called:
-            self._delivery = delivery  # until it is settled: a cycle would be left to the garbage collector
+        self._pool.submit(self)
         return self
 
     def unsent(self, delivery: Delivery, error: Exception) -> None:
         """APNs did not process it."""
-        self.fail(error)
+        self.settle(Failure(error))
 
     def uncertain(self, delivery: Delivery, error: Exception) -> None:
         """The outcome is unknown."""
         unknown = OutcomeUnknown(str(error))
         unknown.__cause__ = error
-        self.fail(unknown)
+        self.settle(Failure(unknown))
 
-    def settle(self, outcome: T) -> None:
+    def settle(self, outcome: T | Failure) -> None:
         """Fire with an outcome."""
-        self._delivery = None
+        self.outcomes = _NOBODY  # a cycle would be left to the garbage collector
         if not self.called:
             self.callback(outcome)
-
-    def fail(self, error: Exception) -> None:
-        """Fail."""
-        self._delivery = None
-        if not self.called:
-            self.errback(error)
 
 
 def _withdraw(single: Deferred[Any]) -> None:
     """It was cancelled: do not send it, if it has not been sent yet."""
     assert isinstance(single, Single)
-    delivery, single._delivery = single._delivery, None
     single.ended = LocalError("the notification was cancelled")
-    if delivery is not None:
-        single._pool.take_back(delivery)
+    if single._pool.take_back(single):
+        single.outcomes = _NOBODY
 
 
 class SingleSending(Single["Accepted | Rejection"]):
     """One notification to a device or to a channel."""
 
-    def start(self, notification: Notification, token: Token) -> Deferred[Accepted | Rejection]:
-        """
-        Start sending.
-
-        :returns: a ``Deferred`` of the outcome.
-        :raises InvalidToken: the token cannot be sent.
-        :raises QueueFull: too many are waiting.
-        :raises TypeError: an argument has the wrong type.
-        """
-        checked(notification)
-        return self.submit(Delivery(self, 0, settled(token), device_of(token), notification))
-
     def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]], body: bytes = b"") -> None:
         """APNs accepted it."""
         fields = dict(headers)
         apns_id = fields.get(b"apns-id", fields.get(b"apns-request-id"))
-        self.settle(Accepted(delivery.identifier, delivery.token, _text(apns_id), _text(fields.get(b"apns-unique-id"))))
+        self.settle(Accepted(self.identifier, self.token, _text(apns_id), _text(fields.get(b"apns-unique-id"))))
 
     def rejected(self, delivery: Delivery, rejection: Rejection) -> None:
         """APNs rejected it."""
         self.settle(rejection)
+
+
+#: Receives what nobody waits for.
+_NOBODY = _Listener()
 
 
 class _Measured(_Listener):

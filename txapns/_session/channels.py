@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.python.failure import Failure
 
 from txapns import reasons
 from txapns._session.batch import Single
@@ -143,8 +144,7 @@ class Channels:
                 raise ClientClosed("the client is closed")
             if self._pool is None:
                 self._pool = self._make_pool(self._gateway.management())
-            asking = _Asking(self._pool)
-            return asking.submit(Delivery(asking, None, "", b"", request))
+            return _Asking(self._pool, None, "", b"", request).submit()
         except APNSError as error:
             return fail(error)
 
@@ -190,7 +190,8 @@ class _Asking(Single[ChannelAnswer]):
         """The server rejected the request."""
         status, reason = rejection.status, rejection.reason
         said = f"{reason or status}: {reasons.text(status, reason)}"
-        self.fail(RequestRejected(said, status, reason, rejection.apns_id, rejection.retry_after))
+        refused = RequestRejected(said, status, reason, rejection.apns_id, rejection.retry_after)
+        self.settle(Failure(refused))
 
 
 def _document(body: bytes) -> dict[str, Any]:

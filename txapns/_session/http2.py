@@ -108,6 +108,8 @@ class ProviderAPIProtocol(GatewayProtocol):
         self._requests: RequestSender[Delivery] = RequestSender(name, most=self._most, single=single)
         self._authorization: Headers = ()
         self._authorized_at = 0.0
+        self._method = b""
+        self._head: Headers = ()
         self._given: Headers = ()
         self._fields: Headers = ()
         self._in_round = False
@@ -149,8 +151,10 @@ class ProviderAPIProtocol(GatewayProtocol):
         for delivery in deliveries:
             if delivery.notification is not template:
                 template = delivery.notification
-                head, path, body = self._requests.head(template.method), template.path, template.body
-                fields = self._share(template.headers(self._topic))
+                path, body, given = template.path, template.body, template.headers(self._topic)
+                if given is not self._given or template.method is not self._method:
+                    self._share(template.method, given)
+                head, fields = self._head, self._fields
             own = delivery.apns_id
             every = fields if own is None else (*fields, (b"apns-id", own.encode()))
             send(delivery, head, path + hexlify(delivery.device), every, body)
@@ -163,11 +167,10 @@ class ProviderAPIProtocol(GatewayProtocol):
             if not self._requests.open:
                 self.drain(None)
 
-    def _share(self, given: Headers) -> Headers:
-        """Add the provider token, once for all notifications in a row that share their header fields."""
-        if given is not self._given:
-            self._given, self._fields = given, (*self._authorization, *given)
-        return self._fields
+    def _share(self, method: bytes, given: Headers) -> None:
+        """Put together what goes before the path and, with the provider token, after it, once for all in a row."""
+        self._method, self._head = method, self._requests.head(method)
+        self._given, self._fields = given, (*self._authorization, *given)
 
     def received(self, data: bytes) -> None:
         """Process what the server sends, in slices, so that the next requests leave before all of it is processed."""

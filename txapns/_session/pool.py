@@ -148,11 +148,13 @@ class Pool:
         """
         return self._admission.when_ready()
 
-    def take_back(self, delivery: Delivery) -> None:
-        """Do not send a single delivery, if it has not been sent yet."""
-        if self._backlog.remove(delivery) and self.metrics is not None and delivery.taken_at >= 0:
+    def take_back(self, delivery: Delivery) -> bool:
+        """Do not send a single delivery, if it has not been sent yet, and return whether that is so."""
+        waited = self._backlog.remove(delivery)
+        if waited and self.metrics is not None and delivery.taken_at >= 0:
             self.metrics.unanswered(False)
         self._watch()
+        return waited
 
     def add(self, work: IWork, first: bool = False) -> None:
         """Send the deliveries of a batch, if ``first``, before the other batches."""
