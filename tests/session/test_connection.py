@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import product
 
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -140,6 +142,16 @@ class LifeTests(ConnectionCase):
             self.assertApproximates(after - before, gap, 0.5)  # an endpoint takes 0.3 s to give up
         self.assertEqual({type(error) for error in self.events.errors}, {ConnectFailed})
 
+    def test_attempt_cancelled_by_others(self) -> None:
+        """An attempt that something else has cancelled failed like any other: nothing waits for it forever."""
+        endpoint = _Endpoint()
+        self.patch(self.connection, "_endpoint", endpoint)
+        self.connection.open()
+        endpoint.attempt.cancel()
+        self.assertEqual((self.connection.state, len(self.events.errors)), ("waiting", 1))
+        self.simulator.advance(1)
+        self.assertEqual(self.connection.state, "idle")
+
     def test_a_connection_alone_proves_nothing(self) -> None:
         """Connections that end without an answer lengthen the delay."""
         self.simulator.environment = "sandbox"  # the certificate below is for production only
@@ -189,6 +201,17 @@ class LifeTests(ConnectionCase):
         batch = self.simulator.result(client.send(Notification(alert="x"), ["aa" * 32]))
         self.assertIn("nowhere.invalid", str(batch.unsent[0].error))
         self.assertIn("cannot be resolved", str(batch.unsent[0].error))
+
+
+@implementer(IStreamClientEndpoint)
+class _Endpoint:
+    """An endpoint that leaves its only attempt to the test."""
+
+    def __init__(self) -> None:
+        self.attempt: Deferred[IProtocol] = Deferred()
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        return self.attempt
 
 
 class _Ignorant:

@@ -77,7 +77,8 @@ class RetainedTests(SynchronousTestCase):
         self.expect(taken, before[:count])
         left = before[count:] + after
         self.assertEqual(len(retained), len(left))
-        self.expect(list(retained), left)
+        for outcomes in OUTCOMES:
+            self.expect(retained.of(outcomes), [each for each in left if each.outcomes is outcomes])
         self.expect([retained.popleft() for _ in left], left)
         self.assertEqual(len(retained), 0)
 

@@ -136,7 +136,8 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         self._command = command
         self._allowance = allowance or Allowance()
         self._accepted = 0
-        self._unconfirmed: Unconfirmed[Delivery] = Unconfirmed(RetainedDeliveries())
+        self._retained = RetainedDeliveries()
+        self._unconfirmed: Unconfirmed[Delivery] = Unconfirmed(self._retained)
         self._parser = ErrorParser()
         # Each write that is not settled, oldest first: when it was made, its last identifier, and how many bytes had
         # been written in total, including it.
@@ -157,7 +158,7 @@ class EnhancedNotificationProtocol(GatewayProtocol):
 
     def in_flight_of(self, outcomes: DeliveryListener) -> list[Delivery]:
         """List the notifications that are not confirmed and whose outcomes are received there."""
-        return [delivery for delivery in self._unconfirmed if delivery.outcomes is outcomes]
+        return self._retained.of(outcomes)
 
     @property
     def _awaits_answer(self) -> bool:

@@ -35,8 +35,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import attrs
-from twisted.internet import error as neterror
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IProtocol, IReactorTime, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -246,7 +245,7 @@ class Connection:
 
     def _unopened(self, reason: Failure) -> None:
         """The attempt failed."""
-        if self.state != "stopped" and not reason.check(neterror.ConnectingCancelledError, CancelledError):
+        if self.state != "stopped":  # which has cancelled it
             error = explain_attempt(reason, self.gateway.host, self.gateway.port)
             self._wait()
             self._trouble(error, isinstance(error, PeerNotVerified))

@@ -11,12 +11,12 @@ generator, a batch takes 2.0 µs of CPU and 180 bytes; keeping the deliveries th
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 
 import attrs
 
 from txapns._session.tokens import device_of
-from txapns.delivery import Delivery
+from txapns.delivery import Delivery, DeliveryListener
 
 __all__ = ["RetainedDeliveries"]
 
@@ -53,10 +53,6 @@ class RetainedDeliveries:
     def __len__(self) -> int:
         return len(self._tokens)
 
-    def __iter__(self) -> Iterator[Delivery]:
-        tokens = iter(self._tokens)
-        return (run.delivery(identifier, next(tokens)) for run in self._runs for identifier in run.identifiers)
-
     def append(self, delivery: Delivery) -> None:
         """Retain a delivery after the others."""
         first = self._runs[-1].first if self._runs else None
@@ -79,3 +75,9 @@ class RetainedDeliveries:
         if not run.identifiers:
             self._runs.popleft()
         return run.delivery(identifier, self._tokens.popleft())
+
+    def of(self, outcomes: DeliveryListener) -> list[Delivery]:
+        """List the deliveries whose outcomes are received there."""
+        tokens = iter(self._tokens)
+        each = ((run, identifier, next(tokens)) for run in self._runs for identifier in run.identifiers)
+        return [run.delivery(identifier, token) for run, identifier, token in each if run.first.outcomes is outcomes]

@@ -23,13 +23,13 @@ Source: Apple, *Local and Remote Notification Programming Guide* (archived), app
 
 from __future__ import annotations
 
-__all__ = ["FeedbackParser", "FeedbackTuple", "encode"]
-
 import struct
 
 import attrs
 
 from txapns.errors import InvalidNotification, redact
+
+__all__ = ["FeedbackParser", "FeedbackTuple", "encode"]
 
 _HEAD = struct.Struct(">IH")
 

@@ -28,15 +28,14 @@ meaning of identifier 0, the experience of several clients' authors.
 
 from __future__ import annotations
 
-__all__ = ["ErrorResult", "Unconfirmed"]
-
 from collections import deque
-from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
 import attrs
 
 from txapns.reasons import Status
+
+__all__ = ["ErrorResult", "Unconfirmed"]
 
 T = TypeVar("T")
 
@@ -69,7 +68,6 @@ class ErrorResult(Generic[T]):
 
 class _Queue(Protocol[T]):
     def __len__(self) -> int: ...
-    def __iter__(self) -> Iterator[T]: ...
     def append(self, item: T, /) -> None: ...
     def popleft(self) -> T: ...
 
@@ -98,9 +96,6 @@ class Unconfirmed(Generic[T]):
     def next_identifier(self) -> int:
         """The identifier that the next item will get."""
         return self._next
-
-    def __iter__(self) -> Iterator[T]:
-        return iter(self._items)
 
     def push(self, item: T) -> int:
         """
