@@ -108,6 +108,39 @@ class GroupCommitTests(SynchronousTestCase):
         self.assertEqual([self.successResultOf(each) for each in (first, *waiting)], ["3 d", "3 b", "3 c"])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def in_turns(self, words: str) -> None:
+        """Write a word in each turn of the reactor, the first one in the next turn."""
+
+        def write(rest: str) -> None:
+            if rest:
+                self.write(rest[0])
+                self.clock.callLater(0, write, rest[1:])
+
+        self.clock.callLater(0, self.clock.callLater, 0, write, words)
+
+    def test_gathers_answered(self) -> None:
+        """What waited for a transaction waits also for what those who learn of its end write at once."""
+        writer = self.writes.worker = SlowWorker("writer")
+        self.write("a").addCallback(lambda _: self.in_turns("cd"))
+        self.clock.advance(0)
+        self.write("b")
+        writer.work()
+        self.clock.advance(0)
+        writer.work()
+        self.assertEqual(self.database.commits, [["a"], ["a", "b", "c", "d"]])
+
+    def test_gathers_few_turns(self) -> None:
+        """But it does not wait for long, if there is always more."""
+        writer = self.writes.worker = SlowWorker("writer")
+        self.write("a").addCallback(lambda _: self.in_turns("cdefghij"))
+        self.clock.advance(0)
+        self.write("b")
+        writer.work()
+        self.clock.advance(0)
+        self.assertEqual(len(writer.left), 1)
+        writer.work()
+        self.assertEqual(self.database.commits, [["a"], ["a", "b", "c", "d", "e", "f"]])
+
     def test_small_before_large(self) -> None:
         """After a transaction with large writes the small ones that wait have one of their own, then it is the rest."""
         many = [self.writes.write_together(add, word, 0, rows=500) for word in "ab"]

@@ -6,6 +6,10 @@ while one transaction is being written, the writes that come gather, and they ar
 the writer idle is handed over at the end of the reactor's turn, with what else comes in that turn: it waits for no
 timer. A ``Deferred`` fires when its write is on the disk.
 
+Those who learn that their writes are on the disk mostly have more at once. So what has gathered meanwhile is not handed
+over in the same turn, but after one that brings nothing more; otherwise callers that have once become two groups, of
+which one waits for the other's transaction, would remain two groups for good, and have twice as many transactions.
+
 ::
 
     reactor's thread                        writer's thread
@@ -51,7 +55,10 @@ CAPACITY = 64 * 2**20
 _TRANSACTION = 2 * 2**20
 
 # A write with more bytes or rows takes some milliseconds.
-_SMALL, _FEW = 2**16, 50
+_SMALL, _FEW = 2**16, 100
+
+# For how many turns of the reactor at most what has gathered waits for more, while each of them brings more.
+_TURNS = 4
 
 
 class Transactions(Protocol[_C_co]):
@@ -117,6 +124,8 @@ class GroupCommit(Generic[_C]):
         self._busy = False
         self._large = False  # whether the last transaction had large writes
         self._soon = Alarm(clock, self._hand_over)
+        self._gathering = Alarm(clock, self._gather)
+        self._gathered = self._turns = 0
         self._idle: Waiters[None] = Waiters()
 
     # The reactor's side.
@@ -147,7 +156,7 @@ class GroupCommit(Generic[_C]):
         job: _Job[_C] = _Job(function, item, size, rows, committed)
         self._waiting += size
         self._jobs.append(job)
-        if not self._busy and not self._soon.is_set:
+        if not (self._busy or self._gathering.is_set or self._soon.is_set):
             self._soon.set(0)
         return job.done
 
@@ -157,9 +166,19 @@ class GroupCommit(Generic[_C]):
         self._hand_over()
         return idle
 
+    def _gather(self) -> None:
+        """Hand the gathered writes to the writer, unless there are more than a turn ago."""
+        if self._turns < _TURNS and len(self._jobs) > self._gathered:
+            self._gathered = len(self._jobs)
+            self._turns += 1
+            self._gathering.set(0)
+        else:
+            self._hand_over()
+
     def _hand_over(self) -> None:
         """Hand the gathered writes to the writer; while it is busy, :meth:`_done` does so later."""
         self._soon.cancel()
+        self._gathering.cancel()
         if self._busy:
             return
         jobs, self._jobs = _first_of(self._jobs, self._large)
@@ -186,7 +205,8 @@ class GroupCommit(Generic[_C]):
         if self._idle:
             self._hand_over()
         elif self._jobs:
-            self._soon.set(0)
+            self._gathered = self._turns = 0
+            self._gathering.set(0)
 
     # The writer's side.
 
