@@ -97,7 +97,7 @@ class Allowance:
         self.size = min(self.size + settled, WINDOW)
 
     def narrow(self, accepted: int) -> None:
-        """An error packet came, after the server had accepted this many on the connection."""
+        """An error packet came, after the server had accepted about this many on the connection."""
         self.size = min(max((self.size + REACH * accepted) // 2, LEAST), WINDOW)
 
 
@@ -135,7 +135,6 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         self._barrier = barrier
         self._command = command
         self._allowance = allowance or Allowance()
-        self._accepted = 0
         self._retained = RetainedDeliveries()
         self._unconfirmed: Unconfirmed[Delivery] = Unconfirmed(self._retained)
         self._parser = ErrorParser()
@@ -350,7 +349,6 @@ class EnhancedNotificationProtocol(GatewayProtocol):
             self.abort(AnswerTimeout(f"the gateway has not acknowledged what was written {now - written:.0f} s ago"))
 
     def _accept(self, deliveries: list[Delivery]) -> None:
-        self._accepted += len(deliveries)
         for delivery in deliveries:
             delivery.outcomes.accepted(delivery, ())
 
@@ -364,20 +362,11 @@ class EnhancedNotificationProtocol(GatewayProtocol):
 
     def _apply(self, packet: ErrorPacket) -> None:
         """Sort everything unconfirmed by what the packet says, and leave the connection."""
-        status, identifier = packet.status, packet.identifier
-        name = reasons.status_name(status)
-        if self._command == 0 and identifier != self._barrier_identifier:
-            identifier = 0  # no notification had one
-        if self._barrier_identifier is not None and identifier == 0 and status == reasons.Status.MISSING_DEVICE_TOKEN:
-            # Apple answers an empty token with identifier 0. Only the barrier has one.
-            identifier = self._barrier_identifier
-        if identifier == self._barrier_identifier:
-            result = ErrorResult(accepted=self._unconfirmed.abandon())
-        else:
-            result = self._unconfirmed.apply(status, identifier)
+        status, name = packet.status, reasons.status_name(packet.status)
+        result = self._sort(packet)
         refused: CredentialRefused | None = None
         unknown = RemoteError(
-            f"the gateway reported {name} for a notification it did not name (identifier {identifier})"
+            f"the gateway reported {name} for a notification it did not name (identifier {packet.identifier})"
         )
         if reasons.action(status, name) is reasons.Action.CREDENTIAL:
             refused = CredentialRefused(reasons.text(status, name), name)
@@ -396,6 +385,16 @@ class EnhancedNotificationProtocol(GatewayProtocol):
             delivery.outcomes.uncertain(delivery, unknown)
         self._learn(packet, result)
         self._return(result, refused)
+
+    def _sort(self, packet: ErrorPacket) -> ErrorResult[Delivery]:
+        status, identifier, barrier = packet.status, packet.identifier, self._barrier_identifier
+        if barrier is not None:
+            # Apple answers an empty token with status 2 and identifier 0. Only the barrier has one.
+            nameless = identifier == 0 or self._command == 0
+            if identifier == barrier or (nameless and status == reasons.Status.MISSING_DEVICE_TOKEN):
+                return ErrorResult(accepted=self._unconfirmed.abandon())
+        # With command 0 no notification had an identifier.
+        return self._unconfirmed.apply(status, 0 if self._command == 0 else identifier)
 
     def _return(self, result: ErrorResult[Delivery], refused: CredentialRefused | None) -> None:
         """Return what was discarded to the pool, unless another connection would be refused as well."""
@@ -419,6 +418,6 @@ class EnhancedNotificationProtocol(GatewayProtocol):
                 settle_time=self._settle_time,
             )
         if result.late or result.rejected is not None:
-            self._allowance.narrow(self._accepted)
+            self._allowance.narrow(self.answered)
         else:
             self._allowance.widen(len(result.accepted))
