@@ -361,6 +361,16 @@ class EndTests(ChannelsCase):
         self.successResultOf(closing)
         self.failureResultOf(asking, OutcomeUnknown)
 
+    def test_aborted(self) -> None:
+        """Nor does aborting the client wait for the answer."""
+        self.answer(None)
+        asking = self.channels.create()
+        self.simulator.flush()
+        aborting = self.client.abort()
+        self.simulator.flush()
+        self.successResultOf(aborting)
+        self.failureResultOf(asking, OutcomeUnknown)
+
     def test_cut(self) -> None:
         """When the connection breaks, the outcome of a request is unknown."""
         self.simulator.channels_fault = lambda server, request, response: server.abort()

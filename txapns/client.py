@@ -114,7 +114,7 @@ class APNSClient:
         self._single = SingleSending if metrics is None else MeasuredSingleSending
         self._feedback = FeedbackReader(reactor, self.gateway, credential, self._pool.options.timeout)
         self._bundle_id = default_bundle_id(credential, self._topic)
-        self.channels = Channels(self.gateway, self._bundle_id, self._make_management_pool)
+        self.channels = Channels(self._bundle_id, self._make_management_pool)
         self._closed: Deferred[None] | None = None
         self._used = reactor.seconds()
 
@@ -306,7 +306,9 @@ class APNSClient:
         :returns: a ``Deferred`` that fires when the connections are closed and every batch has ended.
         """
         closing = self.close()
-        self._pool.abort(ConnectionLost("the client was aborted"))
+        error = ConnectionLost("the client was aborted")
+        self._pool.abort(error)
+        self.channels.abort(error)
         return closing
 
     @property
@@ -344,7 +346,7 @@ class APNSClient:
             return fail(ValueError("the deadline is not a non-negative number of seconds"))
         return self._batch(self._reactor, self._pool, triples, self._send, deadline, apns_id).start(first)
 
-    def _make_management_pool(self, management: Gateway) -> Pool:
+    def _make_management_pool(self) -> Pool:
         """
         Make the pool for requests about channels.
 
@@ -354,7 +356,7 @@ class APNSClient:
         options = self._pool.options
         idle_timeout = options.idle_timeout or CHANNELS_IDLE
         options = attrs.evolve(options, idle_timeout=idle_timeout, min_connections=0, max_connections=1, retries=0)
-        return Pool(self._reactor, management, self.credential, options)
+        return Pool(self._reactor, self.gateway.management(), self.credential, options)
 
     def _refuse_if_closed(self) -> ClientClosed | None:
         self._home.check()

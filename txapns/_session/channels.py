@@ -22,7 +22,6 @@ from txapns._session.pool import Pool
 from txapns.channels import LIVE_ACTIVITY, Channel, ChannelAnswer, ChannelRequest, StoragePolicy, app_of, channel_field
 from txapns.delivery import Delivery
 from txapns.errors import APNSError, ClientClosed, InvalidNotification, RequestRejected, WireError
-from txapns.gateway import Gateway
 from txapns.result import Rejection
 
 __all__ = ["Channels"]
@@ -44,15 +43,13 @@ class Channels:
     - :exc:`~txapns.errors.InvalidChannel`: an identifier is missing or cannot be sent;
     - another :exc:`~txapns.errors.APNSError`: the request was not processed.
 
-    :param gateway: the client's gateway.
     :param bundle_id: the default for the app's bundle id.
-    :param make_pool: makes the pool for the management server.
+    :param make_pool: makes the pool for the management server, or raises ``InvalidGateway``.
 
     :ivar bundle_id: the same; ``None`` if there is no default.
     """
 
-    def __init__(self, gateway: Gateway, bundle_id: str | None, make_pool: Callable[[Gateway], Pool]) -> None:
-        self._gateway = gateway
+    def __init__(self, bundle_id: str | None, make_pool: Callable[[], Pool]) -> None:
         self.bundle_id = bundle_id
         self._make_pool = make_pool
         self._pool: Pool | None = None
@@ -143,7 +140,7 @@ class Channels:
             if self._closed:
                 raise ClientClosed("the client is closed")
             if self._pool is None:
-                self._pool = self._make_pool(self._gateway.management())
+                self._pool = self._make_pool()
             return _Asking(self._pool, None, "", b"", request).submit()
         except APNSError as error:
             return fail(error)
@@ -167,6 +164,15 @@ class Channels:
         """
         self._closed = True
         return succeed(None) if self._pool is None else self._pool.close(error)
+
+    def abort(self, error: APNSError) -> None:
+        """
+        End the connection at once, after :meth:`close`.
+
+        :param error: the reason reported for what is in flight.
+        """
+        if self._pool is not None:
+            self._pool.abort(error)
 
     def _ask(
         self, method: bytes, what: bytes, bundle_id: str | None, *named: str, content: bytes = b""
