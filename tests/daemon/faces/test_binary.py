@@ -22,7 +22,8 @@ from txapns import APNSClient, Gateway, Notification
 from txapns.credentials import Certificate
 from txapns.daemon.config.sections import BinarySection
 from txapns.daemon.errors import Unavailable
-from txapns.daemon.faces.binary import CHUNK, READER, Binary
+from txapns.daemon.faces import binary
+from txapns.daemon.faces.binary import AHEAD, CHUNK, READER, Binary
 from txapns.daemon.values import Draft, Limits, Settlement, State
 from txapns.wire.feedback import FeedbackParser, FeedbackTuple
 
@@ -211,15 +212,41 @@ class NotificationTests(BinaryCase):
         self.assertEqual(self.stored(), [ANN])
 
     def test_one_commit(self) -> None:
-        """Notifications of one read are one request to the intake, and nothing is read in the meantime."""
+        """Notifications of one read are one request to the intake, and so are those that come while it is stored."""
         wire = self.connect()
         wire.send(framed(1) + framed(2) + framed(3)[:20])
-        self.assertEqual(wire.producerState, "paused")
-        wire.send(framed(3)[20:] + framed(4))
-        self.reactor.advance(0.02)
+        wire.send(framed(3)[20:])
+        wire.send(framed(4))
         self.assertEqual(wire.producerState, "producing")
+        self.reactor.advance(0.02)
         self.assertEqual(len(self.world.woken), 2)
         self.assertEqual(len(self.stored()), 4)
+
+    def test_pause(self) -> None:
+        """While some are stored, a connection reads until there is enough for the next request, and then goes on."""
+        wire = self.connect()
+        wire.send(framed(1))
+        many = b"".join([framed(number) for number in range(2, 2 + AHEAD // len(framed(1)))])
+        wire.send(many)
+        self.assertEqual(wire.producerState, "producing")
+        wire.send(framed(9_999))
+        self.assertEqual(wire.producerState, "paused")
+        self.reactor.advance(0.02)
+        self.assertEqual(wire.producerState, "producing")
+        self.assertEqual(len(self.stored()), 2 + AHEAD // len(framed(1)))
+        self.assertEqual(self.face.gathered, 0)
+
+    def test_pause_together(self) -> None:
+        """What all connections gather is limited, too; what a connection discards does not count."""
+        self.patch(binary, "AHEAD_TOGETHER", 2 * AHEAD)
+        wires = [self.connect() for _ in range(3)]
+        for wire in wires:
+            wire.send(framed(1))
+            wire.send(b"\x07" * (AHEAD - 1))
+        self.assertEqual([wire.producerState for wire in wires], ["producing", "producing", "paused"])
+        self.reactor.advance(0.02)
+        self.assertEqual({wire.value() for wire in wires}, {packet(128, 0)})
+        self.assertEqual(self.face.gathered, 0)
 
     def test_large_reads(self) -> None:
         """More tokens than a request may have are several requests."""

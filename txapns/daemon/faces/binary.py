@@ -12,10 +12,10 @@ the app's. If the configuration names an app for callers without a certificate, 
 
 The protocol can only report errors, and only on the same connection. So an error packet is for what is found wrong
 *before* a notification is stored. Notifications are stored in the order in which they arrive; when the packet is
-written, all before the one that it names are on the disk, and none after it is. While a group is being stored, nothing
-is read. If no more can be stored now, the packet has status 10, shutdown, and names the last one stored: the client
-sends the rest again over a new connection. What Apple rejects later is not reported here; dead tokens go to the
-feedback service.
+written, all before the one that it names are on the disk, and none after it is. While a group is being stored, the next
+one gathers, up to :data:`AHEAD` bytes; then nothing is read until the first is stored. If no more can be stored now,
+the packet has status 10, shutdown, and names the last one stored: the client sends the rest again over a new
+connection. What Apple rejects later is not reported here; dead tokens go to the feedback service.
 
 That service lists each token once. A token counts as listed when the peer has closed the connection cleanly after
 everything was handed to the network; otherwise the next connection lists it again.
@@ -50,12 +50,15 @@ from txapns.reasons import Status
 from txapns.wire import feedback
 from txapns.wire.frames import MalformedFrame, NotificationParser, ReceivedNotification, encode_error
 
-__all__ = ["CHUNK", "READER", "Binary"]
+__all__ = ["AHEAD", "AHEAD_TOGETHER", "CHUNK", "READER", "Binary"]
 
 #: The name under which the feedback service reads the feedback log.
 READER = "binary"
 #: The number of dead tokens that are read, and written, at a time.
 CHUNK = 500
+#: How many bytes are gathered on a connection, and on all of them together, before no more is read while a group is
+#: being stored. A read may exceed this once.
+AHEAD, AHEAD_TOGETHER = 65_536, 4_194_304
 
 # Everything that the two lengths of commands 0 and 1 can announce, so that a token or payload that is too long gets the
 # error of its own.
@@ -90,6 +93,7 @@ class Binary:
         self.options = options
         self.callers = Callers(apps)
         self.listing: set[str] = set()
+        self.gathered = 0  # bytes, on all connections
         self.notifications = ServerConnections(clock, lambda: _Notifications(self), limits, "intake.binary")
         self.dead = ServerConnections(clock, lambda: _Feedback(self), limits, "intake.binary.feedback")
 
@@ -143,6 +147,7 @@ class _Notifications(FaceProtocol):
         self._caller = ANYBODY
         self._waiting = bytearray()
         self._storing = False
+        self._paused = False
         self._stopping = False
         self._closing: float | None = None
         self._last: int | None = None
@@ -192,8 +197,12 @@ class _Notifications(FaceProtocol):
             return
         self.connection.active = self.connection.server.clock.seconds()
         self._waiting += data
+        self._face.gathered += len(data)
         if not self._storing:
             self._go_on()
+        elif not self._paused and (len(self._waiting) >= AHEAD or self._face.gathered >= AHEAD_TOGETHER):
+            self._paused = True
+            self.transport.pauseProducing()
 
     def _go_on(self) -> None:
         """Accept what has arrived."""
@@ -201,8 +210,7 @@ class _Notifications(FaceProtocol):
             self._discard()
             self.connection.cut()
             return
-        data = bytes(self._waiting)
-        self._waiting.clear()
+        data = self._take()
         fault: tuple[int, int | None] | None = None
         try:
             received = self._parser.receive(data)
@@ -223,12 +231,17 @@ class _Notifications(FaceProtocol):
         if received:
             self.connection.mark_authenticated()
             self._storing = True
-            if not self.connection.over:
-                self.transport.pauseProducing()
             storing = self._store(list(zip(received, documents, strict=True)), fault, app)
             Deferred.fromCoroutine(storing).addErrback(self._failed)
         elif fault is not None:
             self._refuse(*fault)
+
+    def _take(self) -> bytes:
+        """Take what was gathered."""
+        data = bytes(self._waiting)
+        self._waiting.clear()
+        self._face.gathered -= len(data)
+        return data
 
     def _is_allowed(self) -> bool:
         """Whether the caller's certificate is still for the same app as when the connection was made."""
@@ -262,7 +275,8 @@ class _Notifications(FaceProtocol):
     def _stored(self) -> None:
         self._storing = False
         self.connection.active = self.connection.server.clock.seconds()
-        if not self.connection.over:
+        paused, self._paused = self._paused, False
+        if paused and not self.connection.over:
             self.transport.resumeProducing()
 
     def _failed(self, reason: Failure) -> None:
@@ -305,7 +319,7 @@ class _Notifications(FaceProtocol):
     def _discard(self, until: float = 0.0) -> None:
         """Ignore everything from now on."""
         self._closing = until
-        self._waiting.clear()
+        self._take()
 
 
 def _document_of(notification: ReceivedNotification, app: App | None) -> Mapping[str, object] | int:
