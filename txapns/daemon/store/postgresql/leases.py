@@ -13,6 +13,12 @@ may add something before the mark, with a due time of a moment ago, by a transac
 behind a little, and every now and then the flow is read from its very beginning. Those who only look begin at the mark,
 too: as long as another program holds a snapshot, as a dump does, nothing can be vacuumed, and what is passed over grows
 to millions of entries.
+
+Behind the mark there is still what has left within the last moments, and what is leased. While a claim finds as many as
+it wants, the next one of the node begins where it ended, at the *position*, and passes over neither. What is added or
+given back before a position is found a moment later, since now and then a claim begins at the marks all the same, and
+so does the one after a claim that found less than it wanted. What is urgent has no position.
+
 The ids of leases are given with the app locked, so the first one that is alive is a mark that needs no slack. Only a
 server that has crashed, or a standby that is promoted, may give ids again. No connection outlives that, and a mark
 belongs to the connection on which it was found.
@@ -25,6 +31,7 @@ from typing import Any
 
 import attrs
 import msgspec
+import psycopg
 
 from txapns.daemon.store.cluster import HALF_OPEN
 from txapns.daemon.store.pace import allowed, spent
@@ -40,6 +47,7 @@ _BEGINNING = -(2**62)  # earlier than any due time
 
 _SLACK = 2_000  # milliseconds
 _ANEW = 10_000  # milliseconds
+_ONWARD = 250  # milliseconds after a claim that began at the marks in which others may begin at positions
 
 #: Tells of the row of a lease whether it has ended. The parameter is the time.
 ENDED = """
@@ -60,29 +68,28 @@ _PACE = "UPDATE queue_app SET paced_until = %s WHERE id = %s"
 #: From which due time on to look into a flow; see :class:`Marks`.
 FROM_MARK = "due >= coalesce((%(marks)s::jsonb ->> flow.id::text)::bigint, %(beginning)s)"
 
-# Five kinds of rows: the notifications, the messages that they are of, one that tells of the lease, the flows, and
-# which of the notifications are superseded. It chooses as Turn.choose() does. The notifications of a flow are in their
-# order.
+# Six kinds of rows: the notifications, the messages that they are of, one that tells of the lease, the flows, which of
+# the notifications are superseded, and when the last of each flow was due. Without room there are no flows. It chooses
+# as Turn.choose() does. The notifications of a flow are in their order.
 _CLAIM = f"""
 WITH leased AS MATERIALIZED (SELECT numbers FROM lease WHERE app = %(app)s AND id >= %(first)s),
 room AS MATERIALIZED (SELECT %(most)s - coalesce(sum(cardinality(numbers)), 0) AS size FROM leased),
 wanted AS MATERIALIZED (SELECT CASE WHEN size < %(least)s THEN 0 ELSE least(%(count)s, size) END AS size FROM room),
 begun AS MATERIALIZED (
     SELECT id, lane, (SELECT due FROM queue WHERE flow = flow.id AND {FROM_MARK} ORDER BY flow, due LIMIT 1) AS first
-    FROM flow WHERE app = %(app)s
+    FROM flow WHERE app = %(app)s AND (SELECT size FROM wanted) > 0
 ),
 due AS MATERIALIZED (
     SELECT id, lane, first, free.due, free.number FROM begun LEFT JOIN LATERAL (
         SELECT due, number FROM queue
         WHERE flow = begun.id AND due >= first AND due <= %(now)s AND number NOT IN (SELECT unnest(numbers) FROM leased)
-        AND (SELECT size FROM wanted) > 0
         ORDER BY flow, due, number LIMIT 1
     ) AS free ON true
 ),
 turn AS MATERIALIZED (
     SELECT id, due, number, row_number() OVER (ORDER BY id <= (%(after)s)[lane + 1], id) AS place,
         ceil(size::numeric / least(size, count(*) OVER ()))::bigint AS part
-    FROM due, wanted WHERE size > 0 AND number IS NOT NULL AND lane = (
+    FROM due, wanted WHERE number IS NOT NULL AND lane = (
         SELECT lane FROM due WHERE number IS NOT NULL ORDER BY array_position(%(lanes)s, lane::bigint) LIMIT 1
     ) AND lane = ANY(%(lanes)s)
 ),
@@ -91,7 +98,7 @@ chosen AS MATERIALIZED (
         SELECT * FROM turn WHERE place <= (SELECT ceil(size::numeric / part) FROM wanted) ORDER BY place
     ) AS begin
     CROSS JOIN LATERAL (
-        SELECT number, message, attempts, apns_id, token, superseded FROM queue
+        SELECT number, message, attempts, apns_id, token, superseded, flow, due FROM queue
         WHERE flow = begin.id AND (due, number) >= (begin.due, begin.number) AND due <= %(now)s
         AND number NOT IN (SELECT unnest(numbers) FROM leased)
         ORDER BY flow, due, number LIMIT part
@@ -115,6 +122,8 @@ UNION ALL
 SELECT 3, id, first, lane, number::text, NULL FROM due
 UNION ALL
 SELECT 4, number, NULL, NULL, NULL, NULL FROM chosen WHERE superseded
+UNION ALL
+SELECT 5, flow, max(due), NULL, NULL, NULL FROM chosen GROUP BY flow
 """
 
 _END = """
@@ -165,10 +174,12 @@ class _Mark:
 class _App:
     lease: int = 0  # no lease before is alive
     flows: dict[int, _Mark] = attrs.Factory(dict)
+    positions: dict[int, int] = attrs.Factory(dict)
+    moved: int = 0  # when the marks were last moved
 
 
 class Marks:
-    """How far the flows of apps are empty. They belong to the thread that claims."""
+    """How far the flows of apps are empty, and where this node's claims ended. They belong to the claiming thread."""
 
     def __init__(self) -> None:
         self._apps: dict[str, _App] = {}
@@ -204,25 +215,40 @@ class Marks:
                 if flow not in begun:
                     mark.due, mark.read = now - _SLACK, now
 
-    def move(
-        self, app: str, begun: Mapping[int, int], firsts: Mapping[int, int | None], first_lease: int | None, now: int
-    ) -> None:
+    def move(self, app: str, begun: Mapping[int, int], firsts: Mapping[int, int | None], now: int) -> None:
         """
-        Note what was found.
+        Note what was found by a search that began at the marks.
 
-        :param begun: where the search began, of the flows that had a mark.
+        :param begun: where it began, of the flows that had a mark.
         :param firsts: of each flow of the app when the first that waits is due, leased or not; ``None`` for nothing.
-        :param first_lease: the id of the first lease that is alive; ``None`` for none.
         """
         known = self._apps.setdefault(app, _App())
+        known.moved, known.positions = now, {}
         known.flows = {flow: mark for flow, mark in known.flows.items() if flow in firsts}
         for flow, due in firsts.items():
             mark = known.flows.setdefault(flow, _Mark(0, now))
             if flow not in begun:
                 mark.read = now
             mark.due = (now if due is None else min(due, now)) - _SLACK
-        if first_lease is not None:
-            known.lease = first_lease
+
+    def move_lease(self, app: str, first: int | None) -> None:
+        """Note the id of the first lease of an app that is alive; ``None`` for none."""
+        if first is not None:
+            self._apps.setdefault(app, _App()).lease = first
+
+    def positions(self, app: str, now: int) -> dict[int, int]:
+        """Tell up to which due time this node has leased notifications, of the flows of an app that have a position."""
+        known = self._apps.get(app)
+        return known.positions if known is not None and known.moved <= now < known.moved + _ONWARD else {}
+
+    def reached(self, app: str, lasts: Mapping[int, int] | None) -> None:
+        """
+        Note where the next claims of an app may begin.
+
+        :param lasts: when the last that was leased of some flows is due; ``None`` for all to begin at their marks.
+        """
+        known = self._apps.setdefault(app, _App())
+        known.positions = {} if lasts is None else {**known.positions, **lasts}
 
 
 def places(marks: Mapping[int, int]) -> dict[str, object]:
@@ -282,8 +308,8 @@ def claim(connection: Connection, wanted: Claim, marks: Marks, turns: Turns) -> 
     notifications again.
     """
     marks.follow(connection)
-    begun, first = marks.of(wanted.app, wanted.now), marks.lease(wanted.app)
     cursor = connection.cursor(binary=True)
+    first = marks.lease(wanted.app)
     values: dict[str, Any] = {"app": wanted.app, "first": first, "now": wanted.now, "node": wanted.node}
     cursor.execute(_LOCK, values, prepare=True)
     app, rest_until, alive, paced = cursor.fetchone() or (0, 0, False, 0)
@@ -299,25 +325,47 @@ def claim(connection: Connection, wanted: Claim, marks: Marks, turns: Turns) -> 
     least = 0 if most is None or wanted.only is not None else min(count, max(1, most // 4))
     turn = turns.next(wanted.app, count, wanted.only)
     values.update(app=app, count=count, most=most, least=least, until=wanted.until)
-    values.update(lanes=bigints(turn.lanes), after=bigints(turn.after), **places(begun))
-    cursor.execute(_CLAIM, values, prepare=True)
-    found: tuple[list[Any], ...] = ([], [], [], [], [])
-    for row in cursor.fetchall():
-        found[row[0]].append(row)
-    notifications, messages, [(_, lease, first_lease, room, *_)], flows, marked = found
+    values.update(lanes=bigints(turn.lanes), after=bigints(turn.after))
+    found, onward = _look(cursor, wanted, values, marks)
+    notifications, messages, [(_, lease, first_lease, room, *_)], flows, marked, lasts = found
     full = room is not None and room - len(notifications) < max(least, 1)
     if lease is not None:
         first_lease = lease if first_lease is None else min(first_lease, lease)
-    marks.move(wanted.app, begun, {flow: due for _, flow, due, *_ in flows}, first_lease, wanted.now)
+    marks.move_lease(wanted.app, first_lease)
     if lease is None:
         return Claimed(full=full)
     if wanted.rate is not None:
         cursor.execute(_PACE, [spent(paced, now, wanted.rate, len(notifications) - len(marked)), app], prepare=True)
     due = {flow: lane for _, flow, _, lane, number, _ in flows if number is not None}
-    more = len([lane for lane in due.values() if wanted.only in (None, lane)]) > 1 or len(notifications) == count
+    filled = len(notifications) == count
+    more = filled or onward or len([lane for lane in due.values() if wanted.only in (None, lane)]) > 1
+    ended = {flow: last for _, flow, last, *_ in lasts if due[flow] != Lane.URGENT}
+    marks.reached(wanted.app, ended if filled else None)
     chosen = turn.choose(due, min(count, len(notifications)))
     turns.took(wanted.app, due[chosen[0]], len(notifications), chosen[-1], due.values())
     return Claimed((app, lease), Lane(due[chosen[0]]), more, full, notifications, messages, marked)
+
+
+def _look(
+    cursor: psycopg.Cursor[Any], wanted: Claim, values: dict[str, Any], marks: Marks
+) -> tuple[tuple[list[Any], ...], bool]:
+    """
+    Look for notifications and lease them: from the positions on, if there are some, and if nothing is there, anew.
+
+    :returns: the rows of each kind, and whether they were found from positions on.
+    """
+    begun, positions = marks.of(wanted.app, wanted.now), marks.positions(wanted.app, wanted.now)
+    while True:
+        cursor.execute(_CLAIM, {**values, **places({**begun, **positions})}, prepare=True)
+        found: tuple[list[Any], ...] = ([], [], [], [], [], [])
+        for row in cursor.fetchall():
+            found[row[0]].append(row)
+        notifications, _, _, flows, *_ = found
+        if not positions and flows:
+            marks.move(wanted.app, begun, {flow: due for _, flow, due, *_ in flows}, wanted.now)
+        if notifications or not flows or not positions:
+            return found, bool(positions)
+        positions = {}
 
 
 def free(connection: Connection, found: Found, settled: Callable[[int], bool] = lambda number: False) -> None:
