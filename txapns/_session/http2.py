@@ -294,10 +294,11 @@ class ProviderAPIProtocol(GatewayProtocol):
     def _settle(self, received: Round[Delivery]) -> None:
         if received.accepted or received.answered or received.rejected or received.refused or received.reset:
             self._quiet = 0
+        answers = len(received.accepted) + len(received.answered)
         _accept(received)
-        if received.accepted or received.answered:
+        if answers:
             self._served = self._heard
-            self.prove(len(received.accepted) + len(received.answered))
+            self.prove(answers)
         elif received.refused and self._requests.open:
             self._held.set(HOLD)  # wait a moment before the server is given the same again
         # What was not processed goes back to the pool before anything else is reported: if the credential turns out to
@@ -406,7 +407,12 @@ class ProviderAPIProtocol(GatewayProtocol):
 
 
 def _accept(received: Round[Delivery]) -> None:
-    for delivery, headers in received.accepted:
+    # Each is let go before the next is settled. What is sent in answer takes its place in memory, so the garbage
+    # collector, which runs when there are more objects than before, rarely has to.
+    accepted = received.accepted
+    accepted.reverse()
+    while accepted:
+        delivery, headers = accepted.pop()
         delivery.outcomes.accepted(delivery, headers)
     for delivery, answer in received.answered:
         if answer.page:
