@@ -198,20 +198,22 @@ class Notification:
         elif given := [name for name, value in keywords.items() if value is not None and value is not False]:
             raise InvalidNotification(f"give either a payload or its keywords, not both: {', '.join(given)}")
         body = payloads.encode(payload)
-        priority = checked_integer("priority", priority)
-        if push_type is None:
+        priority = None if priority is None else checked_integer("priority", priority)
+        if push_type is not None:
+            push_type = checked_text("push_type", push_type)
+        else:
             push_type = push_type_of(payload if isinstance(payload, payloads.MAPPING) else payloads.decode(body))
         # Without a priority APNs assumes 10, which is an error for these.
         if priority is None and push_type == _BACKGROUND:
             priority = Priority.CONSIDERATE.value
         self.__attrs_init__(
             body,
-            checked_text("topic", topic),
-            checked_text("push_type", push_type),
+            None if topic is None else checked_text("topic", topic),
+            push_type,
             priority,
-            checked_seconds("expiration", expiration),
-            checked_text("collapse_id", collapse_id),
-            checked_text("apns_id", str(apns_id) if isinstance(apns_id, uuid.UUID) else apns_id),
+            None if expiration is None else checked_seconds("expiration", expiration),
+            None if collapse_id is None else checked_text("collapse_id", collapse_id),
+            None if apns_id is None else _checked_id(apns_id),
         )
 
     def with_topic(self, topic: str) -> Notification:
@@ -232,9 +234,7 @@ class Notification:
         :returns: the copy, which shares the encoded body.
         :raises InvalidNotification: no request can carry the identifier.
         """
-        return self._copy(
-            self.topic, checked_text("apns_id", str(apns_id) if isinstance(apns_id, uuid.UUID) else apns_id)
-        )
+        return self._copy(self.topic, _checked_id(apns_id))
 
     def _copy(self, topic: str | None, apns_id: str | None) -> Notification:
         copy = object.__new__(type(self))
@@ -545,6 +545,10 @@ def _fields(
         (b"apns-collapse-id", collapse_id),
     )
     return tuple([(name, str(value).encode()) for name, value in fields if value is not None])
+
+
+def _checked_id(apns_id: str | uuid.UUID) -> str | None:
+    return checked_text("apns_id", str(apns_id) if isinstance(apns_id, uuid.UUID) else apns_id)
 
 
 def with_body(notification: Notification, body: bytes) -> Notification:

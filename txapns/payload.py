@@ -157,7 +157,10 @@ def encode(payload: Mapping[str, object] | str | bytes | bytearray | memoryview)
         position or the type, never the content.
     """
     if isinstance(payload, MAPPING):
-        body = _utf8(_json(payload))
+        try:
+            body = "".join(_write(payload, 0)).encode()
+        except (RecursionError, TypeError, ValueError):
+            body = _utf8(_json(payload))  # or an error that says why not
         if not may_be_deep(body):
             return body
     elif isinstance(payload, str):
@@ -245,15 +248,7 @@ def half_character(document: str | bytes) -> str | None:
 
 
 def _json(payload: Mapping[str, object]) -> str:
-    """Write a mapping as JSON, or raise an error that says why not."""
-    try:
-        return "".join(_write(payload, 0))
-    except (RecursionError, TypeError, ValueError):
-        return _json_checked(payload)
-
-
-def _json_checked(payload: Mapping[str, object]) -> str:
-    """Do the same with an encoder that keeps a record of what it is in, and so finds a circle."""
+    """Write a mapping as JSON, with an encoder that keeps a record of what it is in, and so finds a circle."""
     try:
         return _encoder.encode(payload)
     except RecursionError:
