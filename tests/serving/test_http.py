@@ -532,6 +532,15 @@ class ConnectionsTests(HTTPCase):
         self.clock.advance(0.0)
         self.assertEqual((len(connection.read()), connection.transport.producerState), (1_001, "producing"))
 
+    def test_heads(self) -> None:
+        """Each request has its own head and length, also where the head before is kept: a short one, with a key."""
+        connection = self.connect()
+        for length, *fields in ((1, b"X-Key: 1"), (1, b"X-Key: 1"), (1, b"X-Key: 1"), (30, b"X-Key: 1"), (2, b"A: b")):
+            connection.write(post(b"x" * length, *fields))
+            self.assertEqual([each.body for each in connection.read()], [b"x" * length])
+        connection.write(post(b"x", b"X-Key: 1", b"X-Bad: 1"))
+        self.assertEqual([each.status for each in connection.read()], [403])
+
     def test_turns(self) -> None:
         """Of many requests that arrive together a few are answered; then it is the turn of other connections."""
         connection, another = self.connect(), self.connect()

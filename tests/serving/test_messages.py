@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -15,6 +17,12 @@ __all__ = ["BodyTests", "HeadTests"]
 END = b"\r\n\r\n"
 HEAD = b"GET / HTTP/1.1\r\nHost: h\r\n"
 
+_SOME = [
+    *(b"A: b", b"X: \r\r\nContent-Length: 5", b"Host: other", b"Connection: close", b"Expect: 100-continue"),
+    *(b"Content-Length: 5", b"Content-Length: 07", b"content-length:%d" % 10**11, b"Content-Length: -1"),
+    *(b"Content-Length: ", b"Content-Length: 5\t", b"Content-Length: 5\r\n 6", b"Transfer-Encoding: chunked"),
+]
+
 
 class HeadTests(SynchronousTestCase):
     """Heads."""
@@ -27,7 +35,7 @@ class HeadTests(SynchronousTestCase):
         head, _, body = raw.partition(b"\r\n\r\n")
         found = Head(head + END)
         self.assertEqual((found.method, found.target), (b"POST", b"/v1/apps/chess/notifications"))
-        self.assertEqual((found.version, found.length(), body), (b"HTTP/1.1", 5, b"hello"))
+        self.assertEqual((found.version, found.length, body), (b"HTTP/1.1", 5, b"hello"))
         self.assertEqual(found.fields, {b"host": [b"localhost"], b"content-length": [b"5"]})
 
     def test_fields(self) -> None:
@@ -48,6 +56,42 @@ class HeadTests(SynchronousTestCase):
         for field, persistent in ((b"A: b", True), (b"Connection: keep-alive", True), (b"Connection: x, Close", False)):
             self.assertEqual(Head(HEAD + field + END).persistent, persistent)
             self.assertFalse(Head((HEAD + field + END).replace(b"/1.1", b"/1.0")).persistent)
+
+    def read(self, read: Callable[[bytes], Head], data: bytes) -> tuple[object, ...] | None:
+        """Read a head; ``None`` if it is refused."""
+        try:
+            head = read(data)
+        except BadHead:
+            return None
+        asked = head.method, head.target, head.uri, head.named, head.version
+        return *asked, head.fields, head.length, head.persistent, head.expects
+
+    def test_following(self) -> None:
+        """One that is the same is not read again, and of one that has another length only that is."""
+        for field in (b"Content-Length: 5", b"content-length:5", b"A: b\r\nContent-Length: 5\r\nContent-Lengthy: 7"):
+            head = Head(HEAD + field + END)
+            self.assertIs(head.following(HEAD + field + END), head)
+            longer = head.following(HEAD + field.replace(b"5", b"123456789") + END)
+            shorter = longer.following(HEAD + field.replace(b"5", b"0") + END)
+            self.assertEqual([each.length for each in (head, longer, shorter)], [5, 123456789, 0])
+            self.assertEqual([each.fields[b"content-length"] for each in (head, shorter)], [[b"5"], [b"0"]])
+
+    @given(
+        st.lists(
+            st.sampled_from(_SOME),
+            max_size=4,
+        ).map(lambda fields: HEAD + b"".join([field + b"\r\n" for field in fields]) + b"\r\n"),
+        st.integers(0, 99),
+        st.integers(0, 99),
+        st.binary(max_size=3),
+    )
+    def test_followed(self, data: bytes, begin: int, end: int, other: bytes) -> None:
+        """Whatever head follows another is read as if it were the first, or refused as that would be."""
+        following = data[:begin] + other + data[max(begin, len(data) - end) :]
+        if self.read(Head, data) is not None:
+            head = Head(data)
+            for each in (data.replace(b"5", b"66"), following, data):
+                self.assertEqual(self.read(head.following, each), self.read(Head, each))
 
     @given(st.binary(max_size=80))
     def test_anything(self, data: bytes) -> None:

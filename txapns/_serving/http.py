@@ -44,7 +44,7 @@ from txapns._serving.connections import FaceProtocol, ServerConnections
 from txapns._serving.failures import described
 from txapns._serving.limits import ConnectionLimits
 from txapns._serving.messages import BadBody, Body, ChunkedBody, Head, SizedBody
-from txapns._serving.target import BadHead, CrossSite, ForeignHost, Hosts, asked_host, split_target
+from txapns._serving.target import BadHead, CrossSite, ForeignHost, Hosts
 from txapns._waiters import Waiters
 
 __all__ = ["JSON", "Answer", "HTTPServer", "IApplication", "Request"]
@@ -55,6 +55,7 @@ JSON = b"application/json"
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 _TURN = 2  # pipelined requests that are answered in a row
 _REFUSALS = 20  # requests refused at their heads in a row, until the connection is closed
+_KEPT = 2_048  # bytes of the longest head that is kept for the next request
 _AHEAD = 16_384  # bytes of further requests that are read while one is being answered
 _PIECE = 256  # bytes that each piece of a body counts for at least: many small ones cost time
 _STOPPING = 10.0  # seconds in which a restart should be over
@@ -104,7 +105,6 @@ class Request:
     One request.
 
     :param head: its head.
-    :raises BadHead: the target, the host or the length in it is malformed.
 
     :ivar path: its path, without the query.
     :ivar uri: its path with the query.
@@ -121,12 +121,11 @@ class Request:
 
     def __init__(self, channel: _Channel, head: Head) -> None:
         self.method = head.method
-        authority, path = split_target(head.target.decode("ascii"))
-        self.uri = path.encode("ascii")
-        self.path = self.uri.partition(b"?")[0]
+        self.uri = head.uri
+        self.path = head.uri.partition(b"?")[0]
         self.fields = head.fields
-        self.named = asked_host(self.texts(b"Host"), authority, head.version.decode("ascii"))
-        self.length = head.length()
+        self.named = head.named
+        self.length = head.length
         self.context: Any = None
         self.body = b""
         self.refusal: Answer | None = None
@@ -140,7 +139,7 @@ class Request:
         self._authenticated = False
         self._decoder: Decoder | None = None
         self._chunked = head.version != b"HTTP/1.0"  # the answer, if it is a stream
-        self._ended: Waiters[None] = Waiters()
+        self._ended: Waiters[None] | None = None
 
     def decode(self) -> None:
         """Decompress the body while it arrives; raises :exc:`UnknownEncoding` if that is not possible."""
@@ -172,6 +171,8 @@ class Request:
         :returns: a ``Deferred`` that fires when it is written and earlier ones are read. It fails if the connection is
             lost before.
         """
+        if self._ended is None:
+            self._ended = Waiters()
         return self._ended.wait()
 
     def mark_authenticated(self) -> None:
@@ -209,14 +210,13 @@ class Request:
         self.body = b"".join(self._pieces)
         self.release()
         try:
-            result = self._server.answer(self)
-        except Exception:
-            self._failed(Failure())
-        else:
+            result = self.refusal or self._server.application.received(self)
             if isinstance(result, Answer):
                 self.answer(result)
             else:
-                result.addCallback(self.answer).addErrback(self._failed)
+                result.addBoth(self._answered)
+        except Exception:
+            self._failed(Failure())
         self.body = b""  # the answer may take long
 
     def release(self) -> None:
@@ -232,6 +232,15 @@ class Request:
             self.started = True
             self._channel.write(answer, self.method == b"HEAD")
             self._channel.answered()
+
+    def _answered(self, result: Answer | Failure) -> None:
+        try:
+            if isinstance(result, Answer):
+                self.answer(result)
+            else:
+                self._failed(result)
+        except Exception:
+            self._failed(Failure())
 
     def _failed(self, reason: Failure) -> None:
         if self.started or self.gone:
@@ -264,8 +273,10 @@ class Request:
     def over(self, reason: Failure | None) -> None:
         """The answer was sent, or the connection was lost."""
         self.gone = reason is not None
-        self.release()
-        self._ended.fire(reason)
+        if self._pieces:
+            self.release()
+        if self._ended is not None:
+            self._ended.fire(reason)
 
 
 @implementer(IPushProducer)
@@ -284,6 +295,7 @@ class _Channel(FaceProtocol):
         self.began: float | None = None
         self._persistent = True
         self._request: Request | None = None
+        self._head: Head | None = None  # the one before
         self._busy = self._is_answered = self._full = False
         self._buffer = b""
         self._turn = 0
@@ -379,14 +391,16 @@ class _Channel(FaceProtocol):
                 raise BadHead(f"the head of the request is longer than {self.server.limits.head} bytes")
             if end < 0:
                 return False
-            head = Head(self._buffer[begin : end + 4])
-            request = Request(self, head)
+            data = self._buffer[begin : end + 4]
+            head = Head(data) if self._head is None else self._head.following(data)
         except BadHead as error:
             self.refuse(self.server.application.fault(400, str(error)))
             return False
         self._buffer = self._buffer[end + 4 :]
         self._persistent = head.persistent
-        self._request = request
+        # Who has shown nothing makes us keep nothing.
+        self._head = head if self.connection.authenticated and len(data) <= _KEPT else None
+        request = self._request = Request(self, head)
         self._look(request, head)
         return True
 
@@ -552,12 +566,6 @@ class HTTPServer(ServerConnections):
             answer = self.application.fault(415, wrong, request)
             return attrs.evolve(answer, headers=[*answer.headers, (b"Accept-Encoding", ACCEPTED)])
         return None
-
-    def answer(self, request: Request) -> Answer | Deferred[Answer]:
-        """See :meth:`IApplication.received`."""
-        if request.refusal is not None:
-            return request.refusal
-        return self.application.received(request)
 
     def too_large(self, request: Request) -> Answer:
         """Refuse a body that is too long."""

@@ -16,16 +16,19 @@ The parser is llhttp, which is in Node.js, by way of ``httptools``. It refuses w
 since a proxy may pass it on: spaces around a name, lines that end with ␊ alone, header fields that are continued on the
 next line, and a length that is given twice or in two ways. It would go on to the next request, which is not to be read
 before this one is answered; so it is given one head at a time, and a chunked body up to where it may end.
+
+On a connection one head is mostly like the one before, except for the length; then only that is read.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Protocol
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from txapns._serving.target import BadHead
+from txapns._serving.target import BadHead, asked_host, split_target
 
 __all__ = ["BadBody", "Body", "ChunkedBody", "Head", "SizedBody"]
 
@@ -33,6 +36,8 @@ _END = b"\r\n\r\n"
 _VERSIONS = (b" HTTP/1.1", b" HTTP/1.0")  # the parser would read others, and other protocols
 _CHUNKED = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
 _FIELDS = 100  # header fields in a request
+_LENGTH = re.compile(rb"(.*\r\ncontent-length: *)[0-9]+(\r\n.*)", re.DOTALL | re.IGNORECASE)
+_DIGITS = 9  # of a length that is read without the parser
 _FRAMING = 16_384  # bytes between two pieces of a chunked body, and after the last
 
 
@@ -62,17 +67,24 @@ class Body(Protocol):
 
 class Head:
     """
-    The head of a request.
+    The head of a request. It does not change, and may be that of several requests.
 
     :param data: its bytes, with the empty line at its end.
 
+    :ivar target: what is asked for: a path, or a URL.
+    :ivar uri: the path with its query.
+    :ivar named: the host that the request is for; ``None`` if it names none.
     :ivar fields: the values of the header fields, in order, by their names in lower case.
+    :ivar length: the length of the body, in bytes; ``None`` if it is chunked.
+    :ivar persistent: whether the connection can be used for another request.
+    :ivar expects: whether the body is sent only after status 100.
     :raises BadHead: it is malformed.
     """
 
     def __init__(self, data: bytes) -> None:
         self.target = b""
         self.fields: dict[bytes, list[bytes]] = {}
+        self._data = data
         self._count = 0
         parser = HttpRequestParser(self)
         try:
@@ -88,6 +100,13 @@ class Head:
             raise BadHead(f"the request has more than {_FIELDS} header fields")
         self.method = parser.get_method()
         self.version = first[-8:]
+        authority, path = split_target(self.target.decode("ascii"))
+        self.uri = path.encode("ascii")
+        hosts = [value.decode("latin-1") for value in self.fields.get(b"host", ())]
+        self.named = asked_host(hosts, authority, self.version.decode("ascii"))
+        self.length = self._length()
+        self.persistent, self.expects = self._persistent(), self._expects()
+        self._around: tuple[bytes, ...] | None = None  # what is before and after the length, once it was looked for
 
     # What the parser calls.
 
@@ -102,27 +121,49 @@ class Head:
 
     # What follows from it.
 
-    @property
-    def persistent(self) -> bool:
-        """Whether the connection can be used for another request."""
+    def _persistent(self) -> bool:
         if self.version == b"HTTP/1.0":
             return False
         values = b",".join(self.fields.get(b"connection", ())).lower()
         return b"close" not in [each.strip(b" \t") for each in values.split(b",")]
 
-    @property
-    def expects(self) -> bool:
-        """Whether the body is sent only after status 100."""
+    def _expects(self) -> bool:
         expected = self.fields.get(b"expect")
         return expected is not None and expected[0].lower() == b"100-continue" and self.version != b"HTTP/1.0"
 
-    def length(self) -> int | None:
-        """Find the length of the body, ``None`` if it is chunked; raises :exc:`BadHead` if it is coded otherwise."""
+    def _length(self) -> int | None:
         if (codings := self.fields.get(b"transfer-encoding")) is not None:
             if self.version == b"HTTP/1.0" or [each.lower() for each in codings] != [b"chunked"]:
                 raise BadHead("the only Transfer-Encoding accepted is chunked, in HTTP/1.1")
             return None
         return int(self.fields.get(b"content-length", (b"0",))[0])
+
+    def following(self, data: bytes) -> Head:
+        """
+        Read the head of the next request on the same connection, as quickly as possible if it is like this one.
+
+        :param data: its bytes.
+        :raises BadHead: it is malformed.
+        """
+        if data == self._data:
+            return self
+        if self._around is None:
+            found = _LENGTH.fullmatch(self._data)
+            self._around = () if found is None else found.group(1, 2)
+        if self._around:
+            before, after = self._around
+            length = data[len(before) : -len(after)]
+            if data.startswith(before) and data.endswith(after) and len(length) <= _DIGITS and length.isdigit():
+                return self._of_length(data, length)
+        return Head(data)
+
+    def _of_length(self, data: bytes, length: bytes) -> Head:
+        """Make a copy with another length."""
+        head = Head.__new__(Head)
+        head.__dict__.update(self.__dict__)
+        head._data, head.length = data, int(length)
+        head.fields = {**self.fields, b"content-length": [length]}
+        return head
 
 
 class SizedBody:
