@@ -105,7 +105,7 @@ class AppSender:
         self._draining: set[Client] = set()
         self._chunks: set[_Chunk] = set()
         self._under_way = 0
-        self._leasing = False
+        self._leasing = self._advancing = False
         self._life = 0  # in which of its node's lives it is
         self._more = False  # something may be due now
         self._urgent = False  # something urgent may be due now
@@ -252,18 +252,28 @@ class AppSender:
     # Leasing.
 
     def _advance(self) -> None:
-        """Lease a chunk, if something may be due and there is room."""
+        """Lease chunks, as long as something may be due and there is room."""
+        if not self._advancing:
+            self._advancing = True
+            try:
+                while self._lease():
+                    pass
+            finally:
+                self._advancing = False
+
+    def _lease(self) -> bool:
+        """Lease a chunk, if something may be due and there is room; returns whether it is leased already."""
         due = self._more or self._urgent
         if self._leasing or not due or not (self._app or self._find_app()) or not self._sends:
-            return
+            return False
         if self._clock.seconds() < self._breaker.until:
             self._wake_at(self._breaker.until)
-            return
+            return False
         count, only = self._room() if self._more else 0, None
         if not count and self._urgent:
             count, only = self._room_for_urgent(), Lane.URGENT
         if not count or self._connected() is None:
-            return
+            return False
         urgent, self._urgent = self._urgent, False
         if only is None:
             self._more = False
@@ -275,6 +285,7 @@ class AppSender:
         assert self._app is not None
         leasing = self._queue.lease(self.name, count, until, most, only, self._app.limits.rate)
         leasing.addBoth(self._leased, count, only, urgent, self._life).addErrback(self._broken, None)
+        return not self._leasing
 
     @property
     def _sends(self) -> bool:

@@ -104,6 +104,7 @@ class Acceptance:
     :ivar flows: the ids of all flows, likewise.
     :ivar first: the number of its first delivery; 0 if nothing was stored.
     :ivar superseded: what was superseded by it and by those that are stored with it.
+    :ivar messages: the messages of its blocks, as they were given.
     """
 
     blocks: list[Block]
@@ -114,6 +115,7 @@ class Acceptance:
     flows: dict[FlowKey, int] = attrs.Factory(dict)
     first: int = 0
     superseded: Superseded = attrs.Factory(Superseded)
+    messages: Sequence[Message] = ()
 
     @property
     def count(self) -> int:

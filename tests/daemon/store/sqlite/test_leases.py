@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txapns.daemon.store.sqlite.leases import Leases
+from tests.daemon.store.contract import HEADERS, PAYLOAD
+from txapns.daemon.store.acceptance import Block
+from txapns.daemon.store.sqlite.arrivals import Arrival
+from txapns.daemon.store.sqlite.leases import KEPT, Leases
+from txapns.daemon.values import Message
 
-__all__ = ["LeasesTests"]
+__all__ = ["ArrivalsTests", "LeasesTests"]
 
 
 class LeasesTests(SynchronousTestCase):
@@ -65,3 +69,94 @@ class LeasesTests(SynchronousTestCase):
             self.leases.expire(now)
             ended.append(self.leases.numbers())
         self.assertEqual(ended, [[1, 2, 5], [1, 5], [5], []])
+
+
+class ArrivalsTests(SynchronousTestCase):
+    """What was just accepted of a flow of which it is known that nothing is due before 5,000."""
+
+    def setUp(self) -> None:
+        """Know it."""
+        self.leases = Leases()
+        self.leases.know(1, 5_000)
+
+    def arrive(self, due: int, number: int, devices: int = 1, messages: int = 1, payload: bytes = PAYLOAD) -> None:
+        """Let messages arrive."""
+        tokens = [str(number + n).encode() for n in range(devices)]
+        some = [Message("chess", payload, HEADERS, tokens, ["id"] * devices)] * messages
+        widths = list(map(len, tokens)) * messages
+        block = Block(("chess", 1, "a"), "{}", devices, [payload] * messages, b"", widths, b"")
+        self.leases.arrive(1, Arrival(block, some, due, number, 1.0, 2.0))
+
+    def take(self, count: int = 100) -> list[int]:
+        """Lease some, and return their numbers."""
+        return [each.number for each in self.leases.take(1, count, 60.0, {})]
+
+    def test_first(self) -> None:
+        """The first arrival is next; without one, nothing is until the time that is known."""
+        self.assertEqual([self.leases.first(1, 4_999), self.leases.first(1, 5_000)], [5_000, None])
+        self.assertIsNone(self.leases.first(2, 0))
+        self.arrive(3_000, 7)
+        self.assertEqual(self.leases.first(1, 3_000), 3_000)
+        self.assertEqual(self.take(), [7])
+        self.assertEqual(self.leases.first(1, 3_000), 5_000)
+
+    def test_next(self) -> None:
+        """What is due before something else is next, and what is due after an arrival is behind it."""
+        self.assertEqual([self.leases.are_next(1, due) for due in (1_000, 4_999, 5_000)], [True, True, False])
+        self.assertFalse(self.leases.are_next(2, 1_000))
+        self.arrive(3_000, 7)
+        self.assertEqual([self.leases.are_next(1, due) for due in (2_999, 3_000)], [False, True])
+
+    def test_parts(self) -> None:
+        """They are leased in order, in parts that need not end with a message."""
+        self.arrive(1_000, 1, devices=3, messages=2)
+        self.arrive(2_000, 7)
+        parts = [self.leases.take(1, count, 60.0, {}) for count in (1, 3, 1)]
+        self.assertEqual([[each.number for each in part] for part in parts], [[1], [2, 3, 4], [5]])
+        self.assertEqual([each.token for part in parts for each in part], [b"1", b"2", b"3", b"1", b"2"])
+        self.assertEqual((self.leases.mark(1), self.leases.counts()), ((1_000, 5), {1: 5}))
+        self.assertEqual(self.take(), [6, 7])
+        self.assertEqual(self.leases.mark(1), (2_000, 7))
+
+    def test_something_before(self) -> None:
+        """What becomes free before an arrival has to be looked for, and no arrival behind it is leased."""
+        self.arrive(1_000, 1)
+        self.arrive(3_000, 2)
+        self.leases.appear(1, 2_000, 9)
+        self.assertEqual(self.leases.first(1, 1_500), 1_000)
+        self.assertEqual(self.take(), [1])
+        self.assertIsNone(self.leases.first(1, 3_000))
+        self.assertEqual(self.leases.mark(1), (1_000, 1))
+
+    def test_looked_for(self) -> None:
+        """After the database was asked, and after a lease of what it tells, arrivals are as all others."""
+        for look, known in (
+            (lambda: self.leases.know(1, 4_000), 4_000),
+            (lambda: self.leases.lend(1, [1_000], [1], 60.0), None),
+            (self.leases.rewind, None),
+            (lambda: self.leases.forget([1]), None),
+        ):
+            self.leases.know(1, 5_000)
+            self.arrive(1_000, 1)
+            look()
+            self.assertEqual(self.leases.first(1, 2_000), known)
+
+    def test_looked_for_again(self) -> None:
+        """Arrivals of which the database may change something have to be looked for, and so may what was settled."""
+        for look in (self.leases.look_again, lambda: self.leases.drop(1)):
+            self.leases.know(1, 5_000)
+            self.arrive(1_000, 1)
+            look()
+            self.assertEqual([self.leases.first(1, due) for due in (999, 1_000)], [1_000, None])
+
+    def test_bounded(self) -> None:
+        """So many bytes of them are kept that it does not matter; leased ones do not count any more."""
+        payload = bytes(KEPT // 4)
+        for number in (1, 2, 3):
+            self.arrive(1_000, number, payload=payload)
+        self.assertEqual(self.take(), [1, 2, 3])
+        for number in (4, 5, 6):
+            self.arrive(1_000, number, payload=payload)
+        self.assertEqual(self.leases.first(1, 1_000), 1_000)
+        self.arrive(1_000, 7, payload=payload)
+        self.assertIsNone(self.leases.first(1, 1_000))

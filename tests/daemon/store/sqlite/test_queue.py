@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, settings
+from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -19,9 +20,10 @@ from tests.daemon.store.lanes_machine import LanesMachine
 from tests.daemon.store.queue_contract import QueueContract
 from tests.daemon.store.queue_machine import QueueMachine
 from tests.daemon.store.sqlite.world import SQLiteWorld
-from txapns.daemon.values import Lane, Message, Settlement, State
+from txapns.daemon.values import Lane, Leased, Message, Settlement, State
 
 __all__ = [
+    "ArrivalTests",
     "CostTests",
     "DamagedTests",
     "LanesModelTests",
@@ -128,6 +130,7 @@ class DamagedTests(WorldCase):
         ):
             before, bad, after = (self.do("accept", [message(self.world)])[0].numbers[0] for _ in range(3))
             self.harm(table, column, value, bad)  # a message has the number of its first delivery
+            self.world.restart()  # so that nothing of it is in memory
             with capturedLogs() as events:
                 leased = self.do("lease", "chess", 10, self.world.clock.seconds() + 60)
             self.assertEqual([each.number for each in leased], [before, after], value)
@@ -145,6 +148,127 @@ class DamagedTests(WorldCase):
         found = self.ask("listed", "chess", State.DEAD, 10)
         self.assertEqual([entry.outcome.number for entry in found], numbers[2:])
         self.assertEqual([each.number for each in self.ask("outcomes", numbers)], numbers[2:])
+
+
+class ArrivalTests(WorldCase):
+    """What is leased at once, without a look into the database, since nothing is due before it."""
+
+    def setUp(self) -> None:
+        """Lease all that waits, so that it is known that nothing does."""
+        super().setUp()
+        self.accept()
+        self.assertEqual(self.lease(), [1])
+        self.looks = 0
+        between = self.world.database.between
+
+        def look(function: Any) -> Any:
+            self.looks += 1
+            return between(function)
+
+        self.patch(self.world.database, "between", look)
+
+    def accept(self, count: int = 1, **more: Any) -> list[int]:
+        """Accept a message, and return the numbers of its notifications."""
+        [receipt] = self.do("accept", [message(self.world, count, **more)])
+        return list(receipt.numbers)
+
+    def leasing(self, count: int = 10) -> Any:
+        """Lease, without waiting."""
+        return self.world.queue.lease("chess", count, self.world.clock.seconds() + 60)
+
+    def lease(self, count: int = 10) -> list[int]:
+        """Lease, and return the numbers."""
+        return [each.number for each in result(self.world.clock, self.leasing(count))]
+
+    def test_at_once(self) -> None:
+        """It is the same as what the database would tell."""
+        headers = {**HEADERS, "apns-priority": "5"}
+        self.do("accept", [message(self.world, 2), Message("chess", b"{}", headers, [b"9"], [str(uuid.UUID(int=9))])])
+        found = self.successResultOf(self.leasing())
+        self.world.restart()
+        told = self.do("lease", "chess", 10, self.world.clock.seconds() + 60)[1:]  # the first was leased before
+        self.assertEqual(*([_described(each) for each in leased] for leased in (found, told)))
+        self.assertIs(found[0].content, found[1].content)
+        self.assertFalse(found.more)
+        self.assertEqual(self.looks, 0)
+
+    def test_nothing(self) -> None:
+        """That nothing waits is known, too."""
+        self.assertEqual((self.lease(), self.looks), ([], 0))
+
+    def test_turns(self) -> None:
+        """What is urgent goes first, and callers get equal parts."""
+        for lane, caller in ((Lane.NORMAL, "a"), (Lane.NORMAL, "b"), (Lane.URGENT, "a")):  # flows become known
+            self.accept(lane=lane, caller=caller)
+            self.lease()
+        self.looks = 0
+        many, few, urgent = (
+            self.accept(4, lane=Lane.NORMAL, caller="a"),
+            self.accept(2, lane=Lane.NORMAL, caller="b"),
+            self.accept(lane=Lane.URGENT, caller="a"),
+        )
+        leases = [self.successResultOf(self.leasing(count)) for count in (4, 4, 4)]
+        self.assertEqual([lease.more for lease in leases], [True, True, False])
+        self.assertEqual(self.looks, 0)
+        self.assertEqual([[each.number for each in lease] for lease in leases], [urgent, many[:2] + few, many[2:]])
+
+    def test_something_before(self) -> None:
+        """What was given back goes first, and is looked for."""
+        self.accept()
+        self.do("release", [1])
+        self.looks = 0
+        self.assertEqual((self.lease(), self.looks), ([1, 2], 1))
+        self.assertEqual((self.accept(), self.looks), (self.lease(), 1))
+
+    def test_later(self) -> None:
+        """What is not sent before a date is looked for at that date."""
+        [later] = self.accept(not_before=START + 5)
+        self.assertEqual((self.accept(), self.looks), (self.lease(), 0))
+        self.world.clock.advance(6)
+        self.assertEqual((self.lease(), self.looks), ([later], 1))
+
+    def test_looked_for(self) -> None:
+        """While another thread looks for what is next, so does everybody."""
+        numbers = self.accept()
+        later: Deferred[None] = Deferred()
+        between = self.world.database.between
+        self.patch(self.world.database, "between", lambda function: later.addCallback(lambda _: between(function)))
+        with self.world.queue._state.lock:
+            leasing = self.leasing()
+        self.assertNoResult(leasing)
+        later.callback(None)
+        self.assertEqual([each.number for each in result(self.world.clock, leasing)], numbers)
+
+    def test_superseded(self) -> None:
+        """What a transaction may supersede or purge is not leased meanwhile."""
+        for change in (
+            lambda: self.world.queue.accept([message(self.world, collapse_id="score")]),
+            lambda: self.world.outcome_log.purge("chess", State.WAITING, 10),
+        ):
+            [number] = self.accept(collapse_id="score")
+            between = []
+            changing = change()
+            commit = self.world.database._transactions.commit
+
+            def committing(work: Any, new: bool, commit: Any = commit, between: list[Any] = between) -> None:
+                def watched(connection: sqlite3.Connection) -> None:
+                    work(connection)
+                    between.append(self.leasing())
+
+                commit(watched, new)
+
+            self.patch(self.world.database._transactions, "commit", committing)
+            result(self.world.clock, changing)
+            self.patch(self.world.database._transactions, "commit", commit)
+            leased = [each.number for each in result(self.world.clock, between[0])]
+            self.assertNotIn(number, leased)
+            self.do("settle", [Settlement(each, State.ACCEPTED, 200) for each in leased])
+
+
+def _described(leased: Leased) -> tuple[object, ...]:
+    content = leased.content
+    what = content.app, content.payload, dict(content.headers), content.lane
+    return (what, leased.number, leased.token, leased.apns_id, leased.attempts, leased.accepted_at, leased.since)
 
 
 class CostTests(WorldCase):

@@ -8,15 +8,26 @@ after it are skipped.
 
 One process has the database, so leases need not be on the disk: they end with the process, and no notification can stay
 leased for ever. Leasing needs no write, and works even with a full disk.
+
+Most notifications are leased right after they were accepted, when nothing of their flow is before them. So it is
+remembered of a flow before which time nothing of it is due, and what is accepted meanwhile is kept as its *arrivals*:
+those are next, and can be leased without a look into the database. Where that is not known, the database tells.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-__all__ = ["Leases", "Mark"]
+from txapns.daemon.store.sqlite.arrivals import Arrival
+from txapns.daemon.values import Leased
+
+__all__ = ["KEPT", "Leases", "Mark"]
+
+#: How many bytes of arrivals are kept, about; with more, the database is looked into.
+KEPT = 8 * 2**20
 
 #: A place in the queue: the due time in milliseconds, and the number.
 Mark = tuple[int, int]
@@ -39,6 +50,9 @@ class Leases:
         self._leases: dict[int, _Loan] = {}
         self._marks: dict[int, Mark] = {}
         self._furthest: dict[int, Mark] = {}
+        self._clear: dict[int, float] = {}  # before this time nothing free is due, but for the arrivals
+        self._arrivals: dict[int, deque[Arrival]] = {}
+        self._kept = 0
         self._soonest = math.inf  # no lease ends before this time
 
     def __contains__(self, number: object) -> bool:
@@ -65,12 +79,80 @@ class Leases:
             return []
         return [number for number, lease in self._leases.items() if lease.flow == flow]
 
+    def first(self, flow: int, due: int) -> float | None:
+        """
+        Tell when the first free notification of a flow is due, or that none is before some time.
+
+        :param due: the time until which it has to be known.
+        :returns: a time after ``due``, or that of the first arrival; ``None`` if the database has to be asked.
+        """
+        clear = self._clear.get(flow)
+        if clear is None or clear <= due:
+            return None
+        arrivals = self._arrivals.get(flow)
+        return arrivals[0].due if arrivals else clear
+
+    def know(self, flow: int, due: float) -> None:
+        """Take note of when the first free notification of a flow is due, as the database tells."""
+        self._forget_arrivals(flow)
+        self._clear[flow] = due
+
+    def are_next(self, flow: int, due: int) -> bool:
+        """Tell whether notifications that were just accepted are next, behind the arrivals."""
+        arrivals = self._arrivals.get(flow)
+        return due < self._clear.get(flow, -math.inf) and (not arrivals or arrivals[-1].due <= due)
+
+    def arrive(self, flow: int, arrival: Arrival) -> None:
+        """Keep notifications that are next."""
+        self._rewind_to(flow, arrival.due, arrival.number)
+        self._arrivals.setdefault(flow, deque()).append(arrival)
+        self._kept += arrival.size
+        if self._kept > KEPT:
+            self.look_again()
+
+    def look_again(self) -> None:
+        """Forget all arrivals: the database may change what they are, or there are too many."""
+        for flow, arrivals in self._arrivals.items():
+            self._clear[flow] = arrivals[0].due
+        self._arrivals.clear()
+        self._kept = 0
+
+    def take(self, flow: int, count: int, until: float, headers: dict[str, Mapping[str, str]]) -> list[Leased]:
+        """
+        Lease the first arrivals of a flow, as far as nothing else is before them.
+
+        :param headers: header fields by their text, which notifications that are leased together share.
+        """
+        arrivals = self._arrivals[flow]
+        found: list[Leased] = []
+        dues: list[int] = []
+        while arrivals and len(found) < count and arrivals[0].due < self._clear[flow]:
+            arrival = arrivals[0]
+            some = arrival.take(count - len(found), headers)
+            found += some
+            dues += [arrival.due] * len(some)
+            if not arrival.count:
+                self._kept -= arrival.size
+                arrivals.popleft()
+        if not arrivals:
+            del self._arrivals[flow]
+        self._lend(flow, dues, [each.number for each in found], until)
+        return found
+
+    def _forget_arrivals(self, flow: int) -> None:
+        self._kept -= sum([arrival.size for arrival in self._arrivals.pop(flow, ())])
+
     def lend(self, flow: int, dues: Sequence[int], numbers: Sequence[int], until: float) -> None:
         """
-        Lease notifications, which lie after the mark, in order, with nothing free between them.
+        Lease notifications that the database tells: they lie after the mark, in order, with nothing free between them.
 
         :param dues: when they are due.
         """
+        self._forget_arrivals(flow)
+        self._clear.pop(flow, None)
+        self._lend(flow, dues, numbers, until)
+
+    def _lend(self, flow: int, dues: Sequence[int], numbers: Sequence[int], until: float) -> None:
         if numbers:
             self._leases.update(dict.fromkeys(numbers, _Loan(flow, dues[0], until)))
             self._marks[flow] = dues[-1], numbers[-1]
@@ -79,21 +161,32 @@ class Leases:
 
     def appear(self, flow: int, due: int, number: int) -> None:
         """Take account of a free notification that may lie before the mark."""
+        self._rewind_to(flow, due, number)
+        if flow in self._clear:
+            self._clear[flow] = min(self._clear[flow], due)
+
+    def _rewind_to(self, flow: int, due: int, number: int) -> None:
         self._marks[flow] = min(self.mark(flow), (due, number - 1))
 
     def rewind(self) -> None:
         """Take account of free notifications that may lie anywhere."""
         self._marks.clear()
+        self._arrivals.clear()
+        self._clear.clear()
+        self._kept = 0
 
     def forget(self, flows: Iterable[int]) -> None:
         """Take account of flows that are gone, and of which nothing was leased; another may get the id of one."""
         for flow in flows:
             self._marks.pop(flow, None)
             self._furthest.pop(flow, None)
+            self._forget_arrivals(flow)
+            self._clear.pop(flow, None)
 
     def drop(self, number: int) -> None:
         """End the lease of a notification that left the queue, or its place there."""
-        self._leases.pop(number, None)
+        if self._leases.pop(number, None) is None:
+            self.look_again()  # it may be an arrival
 
     def put_back(self, number: int, due: int) -> None:
         """End the lease of a notification that moved to another place in the queue."""

@@ -276,16 +276,19 @@ class SQLiteOutcomeLog:
             return stopped()
 
         def appear(choices: list[_Choice]) -> None:
-            for each in choices:
-                for flow in each.flows:
-                    self._state.leases.appear(flow, self._state.timeline.due(each.now), 1)
+            with self._state.lock:
+                for each in choices:
+                    for flow in each.flows:
+                        self._state.leases.appear(flow, self._state.timeline.due(each.now), 1)
 
         return self._database.write_together(function, choice, 0, appear).addCallback(done)
 
     def _chosen(self, connection: sqlite3.Connection, choice: _Choice) -> tuple[str, dict[str, int]]:
         leases = self._state.leases
-        leases.expire(choice.now)
-        arguments = [choice.app, array(leases.numbers()), choice.limit]
+        with self._state.lock:
+            leases.expire(choice.now)
+            leases.look_again()  # so that nobody leases what is chosen
+            arguments = [choice.app, array(leases.numbers()), choice.limit]
         [(chosen,)] = connection.execute(_of_state(_CHOOSE, choice.state), arguments)
         counts = dict(connection.execute(_COUNT, [chosen]))
         choice.flows = [flow for (flow,) in connection.execute(_FLOWS, [chosen])]

@@ -1,16 +1,18 @@
 """
 The queue in SQLite.
 
-The leases are in memory, and belong to the thread of the database's writer; see
-:mod:`txapns.daemon.store.sqlite.leases`. Due times lie on the queue's own timeline; see
-:mod:`txapns.daemon.store.sqlite.timeline`.
+The leases are in memory; see :mod:`txapns.daemon.store.sqlite.leases`. What they know to be next is leased in the
+reactor's thread, at once. What has to be looked for is leased in the thread of the database's writer, between two
+transactions. Due times lie on the queue's own timeline; see :mod:`txapns.daemon.store.sqlite.timeline`.
 """
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from typing import TypeVar
 
 import attrs
@@ -19,12 +21,13 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from txapns.daemon.interfaces import IQueue
-from txapns.daemon.store.acceptance import Acceptance
+from txapns.daemon.store.acceptance import Acceptance, collapsing
 from txapns.daemon.store.pace import allowed, spent
 from txapns.daemon.store.queue import StoredQueue, stopped
 from txapns.daemon.store.queue_time import milliseconds
 from txapns.daemon.store.settlement import Report, Settled
 from txapns.daemon.store.sqlite.acceptance import add, recognize
+from txapns.daemon.store.sqlite.arrivals import Arrival
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.flows import find_flows
 from txapns.daemon.store.sqlite.leases import Mark
@@ -136,11 +139,12 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
         self._longest = longest
         self._clock = database.clock
         self._timeline = state.timeline
-        # Of the writer's thread:
+        # Of whoever has the state's lock:
         self._leases = state.leases
         self._paced: dict[str, int] = {}  # up to when the rates of apps are spent
-        self._lead = 0  # by which what has a date was placed
         self._turns = Turns()
+        # Of the writer's thread:
+        self._lead = 0  # by which what has a date was placed
         self._number = 1
         self._reserved = self._reserving = 1  # the end of the reserved numbers, on the disk and in the transaction
 
@@ -193,9 +197,11 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
 
         def place_part(connection: sqlite3.Connection) -> Mark | None:
             assert after is not None
-            self._leases.expire(now)
-            self._leases.rewind()
-            return place(connection, after, lead, self._leases.numbers())
+            with self._state.lock:
+                self._leases.expire(now)
+                self._leases.rewind()
+                leased = self._leases.numbers()
+            return place(connection, after, lead, leased)
 
         while after is not None:
             after = await self._database.write(place_part)
@@ -228,7 +234,10 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
         return results
 
     def _supersede(self, connection: sqlite3.Connection, acceptances: list[Acceptance], new: list[Acceptance]) -> None:
-        self._leases.expire(self._clock.seconds())
+        with self._state.lock:
+            self._leases.expire(self._clock.seconds())
+            if collapsing(new):
+                self._leases.look_again()  # by the time that it is leased it may be superseded
         superseded = supersede(connection, new, self._leases, self._state.recording.apps)
         for acceptance in acceptances:
             acceptance.superseded = superseded
@@ -242,17 +251,27 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
 
     def _stored(self, acceptances: list[Acceptance]) -> None:
         self._reserved = self._reserving
-        for acceptance in acceptances:
-            if acceptance.first:
-                self._state.apps = acceptance.apps
-                self._state.know(acceptance.flows)
-                number = acceptance.first
-                self._timeline.accepted(number, acceptance.date, acceptance.due)
-                for block in acceptance.blocks:
-                    due = acceptance.due if block.due is None else block.due
-                    self._leases.appear(acceptance.flows[block.flow], due, number)
-                    number += block.count
-                self._number = max(self._number, number)
+        with self._state.lock:
+            for acceptance in acceptances:
+                if acceptance.first:
+                    self._arrived(acceptance)
+
+    def _arrived(self, acceptance: Acceptance) -> None:
+        self._state.apps = acceptance.apps
+        self._state.know(acceptance.flows)
+        number, date, leases, at = acceptance.first, acceptance.date, self._leases, 0
+        self._timeline.accepted(number, date, acceptance.due)
+        for block in acceptance.blocks:
+            flow, due = acceptance.flows[block.flow], acceptance.due if block.due is None else block.due
+            if block.due is None and not acceptance.superseded.numbers and leases.are_next(flow, due):
+                messages = acceptance.messages[at : at + len(block.payloads)]
+                times = date / 1000, self._timeline.accepted_since(number, date / 1000)
+                leases.arrive(flow, Arrival(block, messages, due, number, *times))
+            else:
+                leases.appear(flow, due, number)
+            number += block.count
+            at += len(block.payloads)
+        self._number = max(self._number, number)
 
     # Leasing.
 
@@ -284,13 +303,29 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
             rejected = [Settlement(number, State.REJECTED, 0, "Damaged") for number in found.numbers]
             return self.settle(rejected).addCallback(lambda _: again())
 
+        if not self._state.running:
+            return stopped()
         wanted = _Wanted(app, count, until, most, only, rate)
-        return self._between(lambda connection: self._take_turn(connection, wanted, now)).addCallback(lent)
+        if self._state.lock.acquire(blocking=False):  # the writer's thread may have it while it looks
+            try:
+                found = self._take_turn(None, wanted, now)
+            finally:
+                self._state.lock.release()
+            if isinstance(found, Lease):
+                return succeed(found)
+
+        def look(connection: sqlite3.Connection) -> Lease | Damaged | _Early | _Marked:
+            with self._state.lock:
+                found = self._take_turn(connection, wanted, now)
+            assert found is not None
+            return found
+
+        return self._between(look).addCallback(lent)
 
     def _take_turn(
-        self, connection: sqlite3.Connection, wanted: _Wanted, now: float
-    ) -> Lease | Damaged | _Early | _Marked:
-        """Lease from the flows whose turn it is."""
+        self, connection: sqlite3.Connection | None, wanted: _Wanted, now: float
+    ) -> Lease | Damaged | _Early | _Marked | None:
+        """Lease from the flows whose turn it is; ``None`` if that takes a database, and there is none."""
         self._leases.expire(now)
         app, room, due = wanted.app, wanted.count, self._timeline.due(now)
         left = None if wanted.most is None else wanted.most - self._leased(app)
@@ -299,14 +334,23 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
         paced = self._paced.get(app, 0)
         if wanted.rate is not None:
             room = min(room, allowed(paced, due * 1000, wanted.rate))
-        turn = self._turns.next(app, wanted.count, wanted.only)
-        active = {flow: lane for flow, lane, first in self._next(connection, app) if first <= due}
-        flows = turn.choose(active, room)
+        firsts = self._firsts(connection, app, due)
+        if firsts is None:
+            return None
+        lanes = self._state.app_flows.get(app, {})
+        active = {flow: lanes[flow] for flow, first in firsts.items() if first <= due}
+        flows = self._turns.next(app, wanted.count, wanted.only).choose(active, room)
         if not flows:
             return Lease(full=left is not None and left <= 0)
-        found = self._lend(connection, app, flows, room, wanted.until, due)
-        if not isinstance(found, list):
-            return found
+        if connection is None or all(self._leases.first(flow, due) is not None for flow in flows):
+            found = self._hand_out(flows, room, wanted.until)
+        else:
+            looked = self._lend(connection, app, flows, room, wanted.until, due)
+            if not isinstance(looked, list):
+                return looked
+            found = looked
+            if len(found) < room:  # from now on, what comes next is known
+                self._look(connection, flows)
         if wanted.rate is not None:
             self._paced[app] = spent(paced, due * 1000, wanted.rate, len(found))
         self._turns.took(app, active[flows[0]], len(found), flows[-1], active.values())
@@ -317,12 +361,33 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
         counts = self._leases.counts()
         return sum([counts.get(flow, 0) for flow in self._state.app_flows.get(app, ())])
 
-    def _next(self, connection: sqlite3.Connection, app: str) -> list[tuple[int, int, int]]:
-        """Find the first of each flow of an app that is not leased: the flow, its lane, and when it is due."""
+    def _firsts(self, connection: sqlite3.Connection | None, app: str, due: int) -> dict[int, float] | None:
+        """Tell when the first free notification of each flow of an app is due, if that is not later than a time."""
         lanes = self._state.app_flows.get(app, {})
-        marks = [(flow, *self._leases.mark(flow)) for flow in lanes]
-        leased = [number for flow in lanes for number in self._leases.passed_over(flow)]
-        return [(flow, lanes[flow], due) for flow, due in connection.execute(_FIND_NEXT, [array(marks), array(leased)])]
+        firsts = {flow: self._leases.first(flow, due) for flow in lanes}
+        unknown = [flow for flow, first in firsts.items() if first is None]
+        found = {flow: first for flow, first in firsts.items() if first is not None}
+        if not unknown:
+            return found
+        return None if connection is None else {**found, **self._look(connection, unknown)}
+
+    def _look(self, connection: sqlite3.Connection, flows: Iterable[int]) -> dict[int, float]:
+        """Find out when the first free notification of each of some flows is due."""
+        marks = [(flow, *self._leases.mark(flow)) for flow in flows]
+        leased = [number for flow in flows for number in self._leases.passed_over(flow)]
+        found = dict(connection.execute(_FIND_NEXT, [array(marks), array(leased)]).fetchall())
+        firsts = {flow: found.get(flow, math.inf) for flow in flows}
+        for flow, first in firsts.items():
+            self._leases.know(flow, first)
+        return firsts
+
+    def _hand_out(self, flows: list[int], count: int, until: float) -> list[Leased]:
+        """Lease equal parts of what has arrived of some flows."""
+        found: list[Leased] = []
+        headers: dict[str, Mapping[str, str]] = {}
+        for flow in flows:
+            found += self._leases.take(flow, min(part(count, len(flows)), count - len(found)), until, headers)
+        return found
 
     def _lend(
         self, connection: sqlite3.Connection, app: str, flows: list[int], count: int, until: float, due: int
@@ -358,15 +423,21 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
     def release(self, numbers: Iterable[int]) -> Deferred[None]:
         """See :meth:`IQueue.release`."""
         given = list(numbers)
-        return self._between(lambda connection: self._leases.free(given))
+
+        def free(connection: sqlite3.Connection) -> None:
+            with self._state.lock:
+                self._leases.free(given)
+
+        return self._between(free)
 
     def renew(self, numbers: Iterable[int], until: float) -> Deferred[None]:
         """See :meth:`IQueue.renew`."""
         given, now = list(numbers), self._clock.seconds()
 
         def renew(connection: sqlite3.Connection) -> None:
-            self._leases.expire(now)
-            self._leases.renew(given, until)
+            with self._state.lock:
+                self._leases.expire(now)
+                self._leases.renew(given, until)
 
         return self._between(renew)
 
@@ -379,8 +450,8 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
         ]
 
     def _concluded(self, reports: list[Report]) -> None:
-        for report in reports:
-            for settlement in report.settlements:
+        with self._state.lock:
+            for settlement in chain.from_iterable([report.settlements for report in reports]):
                 if settlement.state is not State.WAITING:
                     self._leases.drop(settlement.number)
                 elif settlement.due is None:
@@ -395,9 +466,11 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
         now = self._clock.seconds()
 
         def find(connection: sqlite3.Connection) -> float | None:
-            self._leases.expire(now)
-            first = min([due for *_, due in self._next(connection, app)], default=None)
-            return None if first is None else self._timeline.seconds(first)
+            with self._state.lock:
+                self._leases.expire(now)
+                firsts = self._look(connection, self._state.app_flows.get(app, ()))
+            first = min(firsts.values(), default=math.inf)
+            return None if first == math.inf else self._timeline.seconds(int(first))
 
         return self._between(find)
 
@@ -423,8 +496,10 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
             return dict(connection.execute(_FIND_FIRSTS).fetchall())
 
         def look(firsts: dict[int, int | None]) -> list[tuple[str, int, float | None]]:
-            self._leases.expire(now)
-            leased, found = self._leases.counts(), []
+            with self._state.lock:
+                self._leases.expire(now)
+                leased = self._leases.counts()
+            found = []
             for name, number in sorted(self._state.apps.items()):
                 due = firsts.get(number)
                 count = sum([leased.get(flow, 0) for flow in self._state.app_flows.get(name, ())])

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from threading import Lock
 
 import attrs
 import msgspec
@@ -143,15 +144,17 @@ class QueueState:
     """
     What the queue and the outcome log hold in memory.
 
-    :ivar leases: the leases. They belong to the writer's thread.
+    :ivar lock: has to be held to use the leases. Nobody holds it while something is written to the disk.
+    :ivar leases: the leases.
     :ivar apps: the ids of apps, by name. They belong to the writer's thread.
     :ivar flows: the ids of flows, likewise.
-    :ivar app_flows: the flows of each app, by its name: their ids with their lanes, likewise.
+    :ivar app_flows: the flows of each app, by its name: their ids with their lanes. To change it takes the lock.
     :ivar waiting: how many notifications wait, by app's name.
     :ivar recording: what they share with the outcome feed.
     """
 
     timeline: Timeline
+    lock: Lock = attrs.Factory(Lock)
     leases: Leases = attrs.Factory(Leases)
     apps: dict[str, int] = attrs.Factory(dict)
     flows: dict[FlowKey, int] = attrs.Factory(dict)
@@ -171,10 +174,11 @@ class QueueState:
         """Forget flows of which nothing waits, given their ids."""
         gone = set(unused)
         self.flows = {key: flow for key, flow in self.flows.items() if flow not in gone}
-        for lanes in self.app_flows.values():
-            for flow in gone & lanes.keys():
-                del lanes[flow]
-        self.leases.forget(gone)
+        with self.lock:
+            for lanes in self.app_flows.values():
+                for flow in gone & lanes.keys():
+                    del lanes[flow]
+            self.leases.forget(gone)
 
 
 def array(value: object) -> str:
