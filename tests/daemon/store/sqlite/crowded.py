@@ -29,7 +29,7 @@ STATEMENTS = Statements()
 SIZE, STEPS = 12_000, 29_000
 
 _STATEMENT = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\b")
-_PAGE = re.compile(r"LIMIT \?[\s)]*\Z")  # a page, whose size is the last parameter
+_PAGE = re.compile(r"LIMIT \?\d*[\s)]*\Z")  # a page, whose size is the last parameter
 _EVERY = 10  # steps at a time are counted
 _ROWS = 500  # in a page, at most
 
