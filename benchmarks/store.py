@@ -41,7 +41,7 @@ from txapns.daemon.store.postgresql.store import PostgreSQLStore
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.store import SQLiteStore
 from txapns.daemon.store.store import IStore
-from txapns.daemon.values import Message, Settlement, State
+from txapns.daemon.values import Message
 
 PAYLOAD = (
     b'{"aps":{"alert":{"title":"Your move","body":"Queen takes d5. It is your turn."},"badge":1,"sound":"default"}}'
@@ -81,7 +81,7 @@ class Bench:
         while sent[0] < self.count:
             leased = await self.queue.lease("chess", 250, self.clock.seconds() + 60)
             if leased:
-                await self.queue.settle([Settlement(each.number, State.ACCEPTED, 200) for each in leased])
+                await self.queue.settle([], [each.number for each in leased])
                 sent[0] += len(leased)
             else:
                 await deferLater(self.clock, 0.005)

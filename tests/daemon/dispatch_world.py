@@ -185,13 +185,13 @@ class WatchedQueue(SQLiteQueue):
         """Give back all leases, as their ends would."""
         return self.release(self._leases.numbers())
 
-    def settle(self, settlements: Sequence[Settlement]) -> Deferred[None]:
+    def settle(self, settlements: Sequence[Settlement], accepted: Sequence[int] = ()) -> Deferred[None]:
         """Store what came of attempts, if there is room."""
         if self.full or self.broken is not None:
             self.refused += 1
             return fail(self.broken or Unavailable("the disk is full", 10.0))
         self.uncertain.update(self._ids[each.number] for each in settlements if each.reason in _UNANSWERED)
-        return super().settle(settlements)
+        return super().settle(settlements, accepted)
 
 
 class DispatchWorld:

@@ -116,12 +116,14 @@ class IQueue(Interface):
             these are fewer than ``count``; and if there is no room for more within ``most``.
         """
 
-    def settle(settlements: Sequence[Settlement]) -> Deferred[None]:
+    def settle(settlements: Sequence[Settlement], accepted: Sequence[int] = ()) -> Deferred[None]:
         """
         Store the results of attempts, and note dead tokens in the feedback log, in one transaction.
 
         The first final state of a notification stays: settlements of settled or unknown notifications are ignored.
 
+        :param accepted: the numbers of those that Apple accepted with status 200, with nothing else to say of them.
+            Nearly all are, so there need not be a settlement for each.
         :raises Unavailable: they cannot be stored now. The leases stay; try again.
         """
 

@@ -386,8 +386,9 @@ class ClusterTests(SynchronousTestCase):
         self.assertEqual((self.states(ids), self.depth()), ({State.ACCEPTED}, (0, 0)))
 
     def test_to_be_tried_again(self) -> None:
-        """What could not be stored before the life ended, and is to be tried again, is left to others."""
+        """What could not be stored before the life ended, and is to be tried again, is left to others, and not told."""
         ids: list[str] = []
+        told: list[object] = []
 
         def fault(server: ProviderAPIServer, request: Request, response: Response) -> Response:
             last = (b"apns-id", ids[2].encode()) in request.headers
@@ -396,13 +397,14 @@ class ClusterTests(SynchronousTestCase):
         self.world.simulator.http2_fault = fault
         self.world.queue.full = True
         ids += self.world.accept(3)
+        self.world.outcomes.wait([self.world.outcome(each).number for each in ids], 99.0).addCallback(told.append)
         self.world.advance(1.0)
         self.cluster.become(alive=False)
         self.world.queue.full = False
         self.world.advance(60.0)
         states = [self.world.outcome(each).state for each in ids]
         self.assertEqual(states, [State.ACCEPTED] * 2 + [State.WAITING])
-        self.assertEqual((self.world.outcome(ids[2]).attempts, self.depth()), (0, (1, 1)))
+        self.assertEqual((self.world.outcome(ids[2]).attempts, self.depth(), told), (0, (1, 1), []))
 
     def test_stopped_without_life(self) -> None:
         """It stops at once when nothing is in flight because the life has ended."""

@@ -139,7 +139,10 @@ class LanesMachine(RuleBasedStateMachine):
             return
         chosen = data.draw(st.lists(st.sampled_from(leased), unique_by=lambda each: each.number))
         due = self.now + seconds if state is State.WAITING else None
-        self.do("settle", [Settlement(each.number, state, 200 if due is None else 503, due=due) for each in chosen])
+        if due is None:
+            self.do("settle", [], [each.number for each in chosen])
+        else:
+            self.do("settle", [Settlement(each.number, state, 503, due=due) for each in chosen])
         for each in chosen:
             if due is None:
                 del self.waiting[each.number]

@@ -318,13 +318,52 @@ class QueueContract(StoreContract):
         self.case.assertEqual((self.lease(), self.world.queue.waiting("chess").count), ([], 0))
         self.case.assertEqual(self.read("after", None, 0, 10), [])
 
+    def test_accepted_by_apple(self) -> None:
+        """What was only accepted is settled by its number, together with others that are rejected or tried again."""
+        ids = self.accept(6)
+        numbers = [each.number for each in self.lease()]
+        others = [
+            Settlement(numbers[3], State.REJECTED, 400, "BadTopic"),
+            Settlement(numbers[4], State.WAITING, 500, due=self.now),
+        ]
+        self.world.clock.advance(1)
+        self.do("settle", others, [*numbers[:3], 10**6])
+        self.case.assertEqual(self.world.queue.waiting("chess").count, 2)
+        found = [self.outcome(each) for each in ids]
+        states = [*[State.ACCEPTED] * 3, State.REJECTED, State.WAITING, State.WAITING]
+        self.case.assertEqual([each.state for each in found], states)
+        self.case.assertEqual([each.status for each in found[:3]], [200] * 3)
+        self.case.assertEqual([each.attempts for each in found], [1, 1, 1, 1, 1, 0])
+        self.case.assertAlmostEqual(found[0].settled_at or 0, self.date, 2)
+        self.case.assertEqual([each.number for each in self.lease()], [numbers[4]])
+
+    def test_first_final_state(self) -> None:
+        """Of what is settled together, but differently, the first final state stays, and each is counted once."""
+        ids = self.accept(5)
+        first, second, third, fourth, fifth = [each.number for each in self.lease()]
+        queue, settling = self.world.queue, []
+        settling.append(queue.settle([Settlement(second, State.DEAD)], [first]))
+        settling.append(queue.settle([Settlement(first, State.REJECTED, 400, "BadTopic")], [second, third]))
+        settling.append(queue.settle([Settlement(fourth, State.WAITING, 500, due=self.now)], [third]))
+        settling.append(queue.settle([Settlement(fifth, State.WAITING)], [fourth]))
+        for each in settling:
+            result(self.world.clock, each)
+        found = [self.outcome(each).state for each in ids]
+        accepted = State.ACCEPTED
+        self.case.assertEqual(found, [accepted, State.DEAD, accepted, accepted, State.WAITING])
+        self.case.assertEqual(queue.waiting("chess").count, 1)
+        self.case.assertEqual([each.number for each in self.lease()], [fifth])
+
     def test_settled_late(self) -> None:
-        """A settlement after the end of the lease still counts."""
-        [apns_id] = self.accept()
-        leased = self.lease(seconds=1)
+        """A settlement after the end of the lease still counts, once, and so does one without a lease."""
+        ids = self.accept(3)
+        leased = self.lease(2, seconds=1)
         self.world.clock.advance(2)
-        self.settle(leased, State.ACCEPTED, 200)
-        self.case.assertEqual((self.lease(), self.outcome(apns_id).state), ([], State.ACCEPTED))
+        self.settle(leased[:1], State.ACCEPTED, 200)
+        for _ in range(2):
+            self.do("settle", [], [leased[1].number, leased[1].number + 1])
+        self.case.assertEqual((self.lease(), self.world.queue.waiting("chess").count), ([], 0))
+        self.case.assertEqual([self.outcome(each).state for each in ids], [State.ACCEPTED] * 3)
 
     def test_depths(self) -> None:
         """Depths tell how much waits, how much of it is leased, and since when the first is due."""

@@ -226,7 +226,10 @@ class QueueMachine(RuleBasedStateMachine):
     def settle(self, data: st.DataObject, state: State) -> None:
         """Settle some, whether they are leased or not."""
         numbers = self.some(data)
-        self.do("settle", [Settlement(number, state, 200 if state is State.ACCEPTED else 400) for number in numbers])
+        if state is State.ACCEPTED:  # in either of the two ways
+            self.do("settle", [Settlement(number, state, 200) for number in numbers[::2]], numbers[1::2])
+        else:
+            self.do("settle", [Settlement(number, state, 400) for number in numbers])
         for each in self.by_number(numbers):
             if each.state is State.WAITING:
                 each.state = state

@@ -86,8 +86,9 @@ class Activity:
         self._counts: dict[str, _Counts] = {}  # those that were busy last at the end
 
     def settled(self, app: str, leased: Sequence[Leased], settlements: Sequence[Settlement]) -> None:
-        """Count an attempt to send a chunk."""
-        answered = {each.number for each in settlements if each.state in _ANSWERED}
+        """Count an attempt to send a chunk, given the settlements of those that were not just accepted."""
+        unanswered = {each.number for each in settlements if each.state not in _ANSWERED}
+        answered = [each.since for each in leased if each.number not in unanswered]
         if not answered:
             return
         now = self._clock.seconds()
@@ -97,7 +98,7 @@ class Activity:
         counts.last = now
         counts.answered += len(answered)
         # Those of one request were accepted at the same time.
-        for since, count in Counter([each.since for each in leased if each.number in answered]).items():
+        for since, count in Counter(answered).items():
             counts.durations[_bucket(now - since)] += count
         while (oldest := next(iter(self._counts))) and self._counts[oldest].last < now - 2 * WINDOW:
             del self._counts[oldest]

@@ -176,17 +176,22 @@ class DaemonMetrics:
         self._counts["outcomes", self._label(app), "superseded", ""] += count
 
     def settled(self, app: str, leased: Sequence[Leased], settlements: Sequence[Settlement], now: float) -> None:
-        """Count an attempt to send a chunk; ``now`` is the reactor's time."""
+        """
+        Count an attempt to send a chunk.
+
+        :param settlements: of those that were not just accepted.
+        :param now: the reactor's time.
+        """
         app = self._label(app)
         others = [each for each in settlements if each.state is not _ACCEPTED]
-        accepted = len(settlements) - len(others)
+        accepted = len(leased) - len(others)
         if accepted:
             self.totals.accepted += accepted
             self._counts["outcomes", app, "accepted", ""] += accepted
         if others:
             self._count_others(app, others)
-            answered = {each.number for each in settlements if each.state is _ACCEPTED or each.state is _REJECTED}
-            leased = [each for each in leased if each.number in answered]
+            unanswered = {each.number for each in others if each.state is not _REJECTED}
+            leased = [each for each in leased if each.number not in unanswered]
         seconds = self._seconds[app]
         # Those of one request were accepted at the same time.
         for since, count in Counter([each.since for each in leased]).items():

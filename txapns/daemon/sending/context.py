@@ -23,8 +23,8 @@ __all__ = ["AppState", "Client", "SenderContext", "Settled", "SideState"]
 #: What sends an app's notifications.
 Client: TypeAlias = APNSClient | SidedClient
 
-#: Called once the outcomes of a chunk are stored, with the app's name, the notifications, their settlements in any
-#: order, and the time, by the reactor's clock.
+#: Called once the outcomes of a chunk are stored, with the app's name, the notifications, the settlements of those that
+#: were not just accepted, in any order, and the time, by the reactor's clock.
 Settled: TypeAlias = Callable[[str, Sequence[Leased], Sequence[Settlement], float], None]
 
 

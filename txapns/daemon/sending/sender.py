@@ -29,7 +29,7 @@ back into the queue, and after a pause a few notifications are tried.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -74,6 +74,8 @@ class _Chunk:
     """
     Notifications that are under way together: first being sent, then being settled.
 
+    :ivar accepted: the numbers of those that were accepted, with nothing else to say of them.
+    :ivar settlements: of the others.
     :ivar again: the next attempt to settle them, if one failed.
     :ivar late: whether the leases have ended with a life of the node.
     """
@@ -82,6 +84,7 @@ class _Chunk:
     client: Client
     limits: Limits
     sending: Deferred[Batch] | Deferred[SidedBatch] | None = None
+    accepted: list[int] = attrs.Factory(list)
     settlements: list[Settlement] = attrs.Factory(list)
     again: IDelayedCall | None = None
     late: bool = False
@@ -90,6 +93,13 @@ class _Chunk:
     def urgent(self) -> bool:
         """Whether it is urgent; a chunk is of one lane."""
         return self.leased[0].content.lane is Lane.URGENT
+
+    def settled(self, settlements: Sequence[Settlement]) -> list[Leased]:
+        """Tell which notifications are settled, given these settlements: all of them, unless it was late."""
+        if not self.late:
+            return self.leased
+        settled = {*self.accepted, *[each.number for each in settlements]}
+        return [each for each in self.leased if each.number in settled]
 
 
 class AppSender:
@@ -414,7 +424,7 @@ class AppSender:
             settlements = self._failed(result, prepared.ready, attempt)
         else:
             settled = attempt.settle(prepared.ready, result)
-            settlements = settled.settlements
+            chunk.accepted, settlements = settled.accepted, settled.settlements
             if chunk.client is self._client:
                 self._breaker.record(settled.works, settled.trouble)
         self._settle(chunk, prepared.settlements + settlements)
@@ -437,7 +447,7 @@ class AppSender:
 
         def store() -> None:
             now, date, settlements = self._clock.seconds(), self._context.wall.now(), chunk.settlements
-            storing = maybeDeferred(self._queue.settle, settlements)
+            storing = maybeDeferred(self._queue.settle, settlements, chunk.accepted)
             storing.addCallbacks(lambda _: self._settled(chunk, settlements, now, date), failed)
             storing.addErrback(self._broken, chunk)
 
@@ -453,6 +463,7 @@ class AppSender:
         if not self._end(chunk):
             return
         states = Counter([each.state for each in settlements])
+        states[State.ACCEPTED] += len(chunk.accepted)
         for state, name in _COUNTED.items():
             self._counts[name] += states[state]
         if states[State.WAITING]:
@@ -460,8 +471,9 @@ class AppSender:
         if self._context.cluster.shared and self._queue.waiting(self.name).count > self._under_way:
             self._more = True  # of the limit for all nodes there may have been too little left before
         self._advance()
-        self._context.settled(self.name, chunk.leased, settlements, now)
-        self._context.outcomes.settled(self.name, chunk.leased, settlements, date)
+        leased = chunk.settled(settlements)
+        self._context.settled(self.name, leased, settlements, now)
+        self._context.outcomes.settled(self.name, leased, settlements, date)
         self._check_idle()
 
     def _end(self, chunk: _Chunk) -> bool:

@@ -92,10 +92,13 @@ class BatchSettlement:
     """
     What came of notifications that were sent together.
 
+    :ivar accepted: the numbers of those that were accepted, with nothing else to say of them.
+    :ivar settlements: of the others.
     :ivar trouble: what keeps all of them from getting through; ``None`` if that is unknown, or something works.
     :ivar works: whether there was an answer about at least one notification.
     """
 
+    accepted: list[int]
     settlements: list[Settlement]
     trouble: Trouble | None
     works: bool
@@ -142,27 +145,29 @@ class Attempt:
         if batch.total != len(sent):
             raise ValueError(f"a batch of {batch.total} for {len(sent)} that were sent")
         if not batch.outcomes and not batch.unique_ids:
-            return BatchSettlement([Settlement(each.number, State.ACCEPTED, 200) for each in sent], None, True)
+            return BatchSettlement([each.number for each in sent], [], None, True)
         others: dict[Any, Outcome] = {each.identifier: each for each in batch.outcomes}
+        unique_ids: Mapping[Any, str] = batch.unique_ids
         settlements = [
             self._settlement(each, others[each])
             if each in others
-            else Settlement(each.number, State.ACCEPTED, 200, unique_id=batch.unique_ids.get(each, "")[:MAX_UNIQUE_ID])
+            else Settlement(each.number, State.ACCEPTED, 200, unique_id=unique_ids[each][:MAX_UNIQUE_ID])
             for each in sent
+            if each in others or each in unique_ids
         ]
+        accepted = [each.number for each in sent if each not in others and each not in unique_ids]
         works = batch.accepted > 0 or any(map(answered, batch.outcomes))
-        return BatchSettlement(settlements, None if works else trouble_of(batch.outcomes), works)
+        return BatchSettlement(accepted, settlements, None if works else trouble_of(batch.outcomes), works)
 
     def _settle_sided(self, sent: Sequence[Leased], sided: SidedBatch) -> BatchSettlement:
         put_off, environments = sided.put_off, sided.environments
         tried = [each for each in sent if each not in put_off] if put_off else sent
-        settled = self.settle(tried, sided.batch).settlements
-        found = [
-            msgspec.structs.replace(each, environment=environments[leased])
-            for leased, each in zip(tried, settled, strict=True)
-        ]
+        settled = self.settle(tried, sided.batch)
+        found = settled.settlements + [Settlement(number, State.ACCEPTED, 200) for number in settled.accepted]
+        answering = {leased.number: environments[leased] for leased in tried}
+        found = [msgspec.structs.replace(each, environment=answering[each.number]) for each in found]
         found += [self._put_off(leased, until) for leased, until in put_off.items()]
-        return BatchSettlement(found, sided.trouble, sided.works)
+        return BatchSettlement([], found, sided.trouble, sided.works)
 
     def _put_off(self, leased: Leased, until: float) -> Settlement:
         """Settle what was not sent: it waits for its side, unless it expires before that."""

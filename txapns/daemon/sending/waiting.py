@@ -165,13 +165,19 @@ class OutcomeWaiters:
                 wait.learn(outcome)
 
     def settled(self, app: str, leased: Sequence[Leased], settlements: Iterable[Settlement], date: float) -> None:
-        """Tell what became of notifications to those who wait for them, with the date of the wall clock."""
-        if not self._waits:
+        """
+        Tell what became of notifications to those who wait for them.
+
+        :param settlements: of those that were not just accepted.
+        :param date: the date of the wall clock.
+        """
+        wanted = [each for each in leased if each.number in self._waits] if self._waits else []
+        if not wanted:
             return
-        wanted = {each.number: each for each in leased if each.number in self._waits}
-        for settlement in settlements:
-            each = wanted.get(settlement.number)
-            if each is not None and settlement.state is not State.WAITING:
+        known = {settlement.number: settlement for settlement in settlements}
+        for each in wanted:
+            settlement = known.get(each.number) or Settlement(each.number, State.ACCEPTED, 200)
+            if settlement.state is not State.WAITING:
                 self.tell([_outcome(app, each, settlement, date)])
 
     def superseded(self, numbers: Iterable[int]) -> None:

@@ -159,14 +159,13 @@ class StoredQueue(Generic[_C]):
     def _stored(self, acceptances: list[Acceptance]) -> None:
         """Take note of the requests that are on the disk, in the writer's thread."""
 
-    def settle(self, settlements: Sequence[Settlement]) -> Deferred[None]:
+    def settle(self, settlements: Sequence[Settlement], accepted: Sequence[int] = ()) -> Deferred[None]:
         """See :meth:`IQueue.settle`."""
         if not self._shared.running:
             return stopped()
-        report = Report(settlements, self._time.date())
-        return self._writes.write_together(self._conclude, report, 0, self._concluded, len(settlements)).addCallback(
-            self._settled
-        )
+        report, count = Report(settlements, self._time.date(), accepted), len(settlements) + len(accepted)
+        writing = self._writes.write_together(self._conclude, report, 0, self._concluded, count)
+        return writing.addCallback(self._settled)
 
     def _conclude_marked(
         self, app: str, numbers: Iterable[int], leased: list[Leased], again: Callable[[], Deferred[Lease]]

@@ -17,7 +17,6 @@ __all__ = [
     "Settled",
     "chosen_of",
     "dead_tokens",
-    "is_plain",
     "retried_of",
     "row_of",
     "superseded_of",
@@ -37,10 +36,12 @@ class Report:
     One request to settle.
 
     :ivar date: the date, in milliseconds.
+    :ivar accepted: the numbers of those that Apple accepted, with nothing else to say of them: nearly all.
     """
 
     settlements: Sequence[Settlement]
     date: int
+    accepted: Sequence[int] = ()
 
 
 @attrs.frozen(eq=False)
@@ -60,21 +61,35 @@ class Settled:
     superseded: Superseded = attrs.Factory(Superseded)
 
 
-def chosen_of(reports: Iterable[Report]) -> dict[int, tuple[Settlement, int]]:
+def chosen_of(reports: Iterable[Report]) -> tuple[dict[int, list[int]], dict[int, tuple[Settlement, int]]]:
     """
-    Choose one settlement for each notification, with its date: the first that is final, if there is one.
+    Choose one settlement for each notification: the first that is final, if there is one.
 
     Those that only give a lease back are left out.
+
+    :returns: the numbers of those that were accepted, by date; and the settlements of the others, with their dates.
     """
+    accepted: dict[int, list[int]] = {}
     chosen: dict[int, tuple[Settlement, int]] = {}
+    taken: set[int] = set()
     for report in reports:
+        numbers = report.accepted
+        if chosen or not taken.isdisjoint(numbers):
+            numbers = [number for number in numbers if number not in taken and not _is_final(chosen.get(number))]
+            for number in numbers:
+                chosen.pop(number, None)
+        taken.update(numbers)
+        accepted.setdefault(report.date, []).extend(numbers)
         for settlement in report.settlements:
             if settlement.state is State.WAITING and settlement.due is None:
                 continue
-            before = chosen.get(settlement.number)
-            if before is None or before[0].state is State.WAITING:
+            if settlement.number not in taken and not _is_final(chosen.get(settlement.number)):
                 chosen[settlement.number] = (settlement, report.date)
-    return chosen
+    return accepted, chosen
+
+
+def _is_final(before: tuple[Settlement, int] | None) -> bool:
+    return before is not None and before[0].state is not State.WAITING
 
 
 def retried_of(chosen: Mapping[int, tuple[Settlement, int]]) -> list[int]:
@@ -113,12 +128,6 @@ def dead_tokens(
             timestamp = now / 1000 if settlement.timestamp is None else settlement.timestamp
             tokens.append((app, token, settlement.reason, timestamp))
     return tokens
-
-
-def is_plain(settlement: Settlement) -> bool:
-    """Whether it says only that Apple accepted the notification, as nearly all do."""
-    accepted = settlement.state is State.ACCEPTED and settlement.status == 200
-    return accepted and not settlement.reason and not settlement.unique_id and settlement.environment is None
 
 
 def row_of(settlement: Settlement, now: int, due: int | None) -> Row:

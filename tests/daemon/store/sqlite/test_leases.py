@@ -48,9 +48,14 @@ class LeasesTests(SynchronousTestCase):
 
     def test_dropped(self) -> None:
         """A settlement leaves the mark where it is."""
-        self.leases.drop(1)
-        self.leases.drop(99)
+        self.leases.drop([1, 99])
         self.assertEqual((self.leases.mark(1), self.leases.numbers()), ((2000, 5), [2, 5]))
+
+    def test_among(self) -> None:
+        """Those that are leased are counted by flow, and the others are listed."""
+        self.leases.lend(2, [1000], [4], 60.0)
+        found = [self.leases.among(numbers) for numbers in ([1, 4, 5], [2, 3, 99], [])]
+        self.assertEqual(found, [({1: 2, 2: 1}, []), ({1: 1}, [3, 99]), ({}, [])])
 
     def test_put_back(self) -> None:
         """A notification put back before the mark moves the mark; one put back after it does not."""
@@ -143,7 +148,7 @@ class ArrivalsTests(SynchronousTestCase):
 
     def test_looked_for_again(self) -> None:
         """Arrivals of which the database may change something have to be looked for, and so may what was settled."""
-        for look in (self.leases.look_again, lambda: self.leases.drop(1)):
+        for look in (self.leases.look_again, lambda: self.leases.drop([1])):
             self.leases.know(1, 5_000)
             self.arrive(1_000, 1)
             look()

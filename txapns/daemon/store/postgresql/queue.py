@@ -272,12 +272,13 @@ class PostgreSQLQueue(StoredQueue[Connection]):
 
     # Settling.
 
-    def settle(self, settlements: Sequence[Settlement]) -> Deferred[None]:
+    def settle(self, settlements: Sequence[Settlement], accepted: Sequence[int] = ()) -> Deferred[None]:
         """See :meth:`IQueue.settle`."""
-        return self._state.waiting.during(super().settle(settlements))
+        return self._state.waiting.during(super().settle(settlements, accepted))
 
     def _conclude(self, connection: Connection, reports: list[Report]) -> Sequence[Settled]:
         numbers = {settlement.number for report in reports for settlement in report.settlements}
+        numbers.update(*[report.accepted for report in reports])
         found = self._state.leases.find(numbers, self._clock.seconds())
         recording = self._state.recording.apps if self._state.may_record(found) else frozenset()
         done = conclude(connection, reports, found, self._time, self._state.incarnation, recording)

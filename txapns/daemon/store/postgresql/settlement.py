@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import attrs
@@ -19,7 +20,6 @@ from txapns.daemon.store.settlement import (
     Settled,
     chosen_of,
     dead_tokens,
-    is_plain,
     retried_of,
     row_of,
     superseded_of,
@@ -113,15 +113,14 @@ def conclude(
     :param node: the incarnation of the node.
     :param recording: the apps of which outcomes are recorded; none if these notifications are of others.
     """
-    chosen = chosen_of(reports)
+    by_date, chosen = chosen_of(reports)
+    accepted = sorted(chain(*by_date.values()))
     superseded = _supersede(connection, chosen)
-    free(connection, freed, lambda number: number in chosen and chosen[number][0].state is not State.WAITING)
-    accepted: list[int] = []
+    gone = {*accepted, *[number for number, (each, _) in chosen.items() if each.state is not State.WAITING]}
+    free(connection, freed, gone.__contains__)
     final, retried = [], []
-    for number, (each, now) in chosen.items():
-        if is_plain(each):
-            accepted.append(number)
-        elif each.state is State.WAITING:
+    for each, now in chosen.values():
+        if each.state is State.WAITING:
             retried.append(row_of(each, now, None if each.due is None else time.due(each.due)))
         else:
             final.append(row_of(each, now, None))
@@ -129,7 +128,7 @@ def conclude(
     recorded: dict[str, list[int]] = {}
     noted: list[Any] = []
     if accepted:
-        values = {"numbers": bigints(sorted(accepted)), "date": reports[-1].date, "node": node}
+        values = {"numbers": bigints(accepted), "date": reports[-1].date, "node": node}
         if recording:
             recorded.update(connection.execute(_ACCEPTED_NUMBERS, values, prepare=True, binary=True).fetchall())
             counts = {app: len(numbers) for app, numbers in recorded.items()}

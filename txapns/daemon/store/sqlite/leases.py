@@ -17,9 +17,10 @@ those are next, and can be leased without a look into the database. Where that i
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+
+import attrs
 
 from txapns.daemon.store.sqlite.arrivals import Arrival
 from txapns.daemon.values import Leased
@@ -35,7 +36,8 @@ Mark = tuple[int, int]
 _START: Mark = (-(2**62), 0)
 
 
-class _Loan(NamedTuple):
+@attrs.frozen(eq=False)
+class _Loan:
     """What notifications have in common that were leased together; ``due`` is when the first of them was due."""
 
     flow: int
@@ -64,6 +66,16 @@ class Leases:
         for lease in self._leases.values():
             found[lease.flow] = found.get(lease.flow, 0) + 1
         return found
+
+    def among(self, numbers: Sequence[int]) -> tuple[Counter[int], list[int]]:
+        """Count those that are leased, by flow, and list the others."""
+        found: Counter[int] = Counter()
+        for loan, count in Counter(map(self._leases.get, numbers)).items():
+            if loan is not None:
+                found[loan.flow] += count
+        if found.total() == len(numbers):
+            return found, []
+        return found, [number for number in numbers if number not in self._leases]
 
     def numbers(self) -> list[int]:
         """List the leased notifications."""
@@ -183,10 +195,11 @@ class Leases:
             self._forget_arrivals(flow)
             self._clear.pop(flow, None)
 
-    def drop(self, number: int) -> None:
-        """End the lease of a notification that left the queue, or its place there."""
-        if self._leases.pop(number, None) is None:
-            self.look_again()  # it may be an arrival
+    def drop(self, numbers: Iterable[int]) -> None:
+        """End the leases of notifications that left the queue, or their places there."""
+        for number in numbers:
+            if self._leases.pop(number, None) is None:
+                self.look_again()  # it may be an arrival
 
     def put_back(self, number: int, due: int) -> None:
         """End the lease of a notification that moved to another place in the queue."""
@@ -206,7 +219,7 @@ class Leases:
         for number in numbers:
             lease = self._leases.get(number)
             if lease is not None:
-                self._leases[number] = lease._replace(until=until)
+                self._leases[number] = attrs.evolve(lease, until=until)
                 self._soonest = min(self._soonest, until)
 
     def expire(self, now: float) -> None:

@@ -444,16 +444,15 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
     # Settling.
 
     def _conclude(self, connection: sqlite3.Connection, reports: list[Report]) -> list[Settled]:
-        return [
-            conclude(connection, reports, self._timeline, self._state.recording.apps),
-            *(Settled() for _ in reports[1:]),
-        ]
+        return [conclude(connection, reports, self._state), *(Settled() for _ in reports[1:])]
 
     def _concluded(self, reports: list[Report]) -> None:
         with self._state.lock:
+            for report in reports:
+                self._leases.drop(report.accepted)
             for settlement in chain.from_iterable([report.settlements for report in reports]):
                 if settlement.state is not State.WAITING:
-                    self._leases.drop(settlement.number)
+                    self._leases.drop([settlement.number])
                 elif settlement.due is None:
                     self._leases.free([settlement.number])
                 else:

@@ -13,15 +13,13 @@ from txapns.daemon.store.settlement import (
     Settled,
     chosen_of,
     dead_tokens,
-    is_plain,
     retried_of,
     row_of,
     superseded_of,
 )
 from txapns.daemon.store.sqlite import feedback_log
 from txapns.daemon.store.sqlite.outcome_feed import record
-from txapns.daemon.store.sqlite.tables import array
-from txapns.daemon.store.sqlite.timeline import Timeline
+from txapns.daemon.store.sqlite.tables import QueueState, array
 from txapns.daemon.store.superseding import Superseded
 from txapns.daemon.values import Settlement, State
 
@@ -72,36 +70,36 @@ WHERE queue_delivery.number = chosen.number AND queue_delivery.state = 0
 """
 
 
-def conclude(
-    connection: sqlite3.Connection, reports: Iterable[Report], timeline: Timeline, recording: frozenset[str]
-) -> Settled:
-    """
-    Store settlements, and note the dead tokens among them.
-
-    :param recording: the apps of which outcomes are recorded.
-    """
-    accepted: dict[int, list[int]] = {}  # nearly all, by date
-    others: dict[int, tuple[Settlement, int]] = {}
-    for number, (each, now) in chosen_of(reports).items():
-        if is_plain(each):
-            accepted.setdefault(now, []).append(number)
-        else:
-            others[number] = each, now
+def conclude(connection: sqlite3.Connection, reports: Iterable[Report], state: QueueState) -> Settled:
+    """Store settlements, and note the dead tokens among them."""
+    accepted, others = chosen_of(reports)
     superseded = _supersede(connection, others)
     rejected = [number for number, (each, _) in others.items() if each.state is not State.WAITING]
-    final = array(list(chain(*accepted.values(), rejected)))
-    counts = dict(connection.execute(_COUNT_WAITING, [final]))
+    final = [*chain(*accepted.values()), *rejected]
+    counts = _count_waiting(connection, final, state)
     noted = _note_dead(connection, others)
-    recorded = recording & counts.keys()
-    [(to_record,)] = connection.execute(_FIND_RECORDED, [final, array(sorted(recorded))]) if recorded else [("",)]
-    rows = [row_of(each, now, None if each.due is None else timeline.due(each.due)) for each, now in others.values()]
+    recorded, to_record = state.recording.apps & counts.keys(), ""
+    if recorded:
+        [(to_record,)] = connection.execute(_FIND_RECORDED, [array(final), array(sorted(recorded))])
+    due = state.timeline.due
+    rows = [row_of(each, now, None if each.due is None else due(each.due)) for each, now in others.values()]
     for now, numbers in accepted.items():
-        connection.execute(_SETTLE_ACCEPTED, [now, array(numbers)])
+        if numbers:
+            connection.execute(_SETTLE_ACCEPTED, [now, array(numbers)])
     if rows:
         connection.execute(_SETTLE, [array(rows)])
     if recorded:
         record(connection, to_record)
     return Settled(counts, noted, recorded, superseded)
+
+
+def _count_waiting(connection: sqlite3.Connection, numbers: list[int], state: QueueState) -> dict[str, int]:
+    """Count by app those that wait: what is leased does, and nearly all are."""
+    counts, others = state.leased_among(numbers)
+    if others:
+        for app, count in connection.execute(_COUNT_WAITING, [array(others)]):
+            counts[app] += count
+    return dict(counts)
 
 
 def _supersede(connection: sqlite3.Connection, chosen: dict[int, tuple[Settlement, int]]) -> Superseded:

@@ -12,7 +12,7 @@ looks at the flows of the app and takes from some of them; see :mod:`txapns.daem
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from threading import Lock
 
 import attrs
@@ -149,6 +149,7 @@ class QueueState:
     :ivar apps: the ids of apps, by name. They belong to the writer's thread.
     :ivar flows: the ids of flows, likewise.
     :ivar app_flows: the flows of each app, by its name: their ids with their lanes. To change it takes the lock.
+    :ivar flow_apps: the app of each flow. It belongs to the writer's thread.
     :ivar waiting: how many notifications wait, by app's name.
     :ivar recording: what they share with the outcome feed.
     """
@@ -159,6 +160,7 @@ class QueueState:
     apps: dict[str, int] = attrs.Factory(dict)
     flows: dict[FlowKey, int] = attrs.Factory(dict)
     app_flows: dict[str, dict[int, int]] = attrs.Factory(dict)
+    flow_apps: dict[int, str] = attrs.Factory(dict)
     waiting: Counter[str] = attrs.Factory(Counter)
     recording: Recording = attrs.Factory(Recording)
     running: bool = False
@@ -168,17 +170,29 @@ class QueueState:
         for key in flows.keys() - self.flows.keys():
             app, lane, _ = key
             self.app_flows.setdefault(app, {})[flows[key]] = lane
+            self.flow_apps[flows[key]] = app
         self.flows = flows
 
     def forget(self, unused: Iterable[int]) -> None:
         """Forget flows of which nothing waits, given their ids."""
         gone = set(unused)
         self.flows = {key: flow for key, flow in self.flows.items() if flow not in gone}
+        for flow in gone:
+            self.flow_apps.pop(flow, None)
         with self.lock:
             for lanes in self.app_flows.values():
                 for flow in gone & lanes.keys():
                     del lanes[flow]
             self.leases.forget(gone)
+
+    def leased_among(self, numbers: Sequence[int]) -> tuple[Counter[str], list[int]]:
+        """Count by app those that are leased, and list the others."""
+        counts: Counter[str] = Counter()
+        with self.lock:
+            flows, others = self.leases.among(numbers)
+        for flow, count in flows.items():
+            counts[self.flow_apps[flow]] += count
+        return counts, others
 
 
 def array(value: object) -> str:
