@@ -237,9 +237,7 @@ class Notification:
         return self._copy(self.topic, _checked_id(apns_id))
 
     def _copy(self, topic: str | None, apns_id: str | None) -> Notification:
-        copy = object.__new__(type(self))
-        copy.__attrs_init__(self.body, topic, self.push_type, self.priority, self.expiration, self.collapse_id, apns_id)
-        return copy
+        return _copied(self, self.body, topic, apns_id)
 
     def headers(self, topic: str | None = None) -> tuple[tuple[bytes, bytes], ...]:
         """
@@ -557,10 +555,24 @@ def with_body(notification: Notification, body: bytes) -> Notification:
 
     :param body: the encoded payload, from which the same push type would follow.
     """
-    copy = object.__new__(Notification)
-    fields = notification.priority, notification.expiration, notification.collapse_id, notification.apns_id
-    copy.__attrs_init__(body, notification.topic, notification.push_type, *fields)
+    return _copied(notification, body, notification.topic, notification.apns_id)
+
+
+def _copied(notification: Notification, body: bytes, topic: str | None, apns_id: str | None) -> Notification:
+    """Copy a notification; by the names of the fields, as attrs does it, this takes twice as long."""
+    copy = object.__new__(type(notification))
+    set_body, set_topic, set_push_type, set_priority, set_expiration, set_collapse_id, set_apns_id = _SETTERS
+    set_body(copy, body)
+    set_topic(copy, topic)
+    set_push_type(copy, notification.push_type)
+    set_priority(copy, notification.priority)
+    set_expiration(copy, notification.expiration)
+    set_collapse_id(copy, notification.collapse_id)
+    set_apns_id(copy, apns_id)
     return copy
+
+
+_SETTERS = [getattr(Notification, field.name).__set__ for field in attrs.fields(Notification)]
 
 
 def push_type_of(document: Mapping[str, object]) -> str | None:

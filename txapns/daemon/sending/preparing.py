@@ -63,10 +63,11 @@ def prepare(leased: Sequence[Leased], topic: str | None, date: float) -> Prepare
     known: dict[tuple[int, str | None], Notification] = {}
     for content in {each.content for each in leased}:
         fields = id(content.headers)
-        if fields not in expired:
+        over = expired.get(fields)
+        if over is None:
             expires = content.expires
-            expired[fields] = expires is not None and expires <= date
-        if expired[fields]:
+            over = expired[fields] = expires is not None and expires <= date
+        if over:
             settled[content] = State.EXPIRED, ""
             continue
         try:
