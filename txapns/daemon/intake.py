@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from itertools import islice
 from typing import Protocol
 
 from twisted.internet.defer import Deferred, fail
@@ -121,14 +120,14 @@ class Intake:
 
     def check(self, app: str, drafts: Sequence[Draft]) -> None:
         """See :meth:`IIntake.check`."""
-        self._check(app, drafts, sum([len(draft.tokens) for draft in drafts]))
+        self._check(app, drafts, _tokens(drafts))
 
-    def _check(self, app: str, drafts: Sequence[Draft], devices: int) -> list[Mapping[str, str]]:
+    def _check(self, app: str, drafts: Sequence[Draft], tokens: Sequence[bytes]) -> list[Mapping[str, str]]:
         """Refuse a request for so many devices that is not valid; returns the header fields of each notification."""
         if self._stopping:
             raise Unavailable("the daemon is shutting down", _STOPPING)
         found = self._apps.get(app)
-        limits = found.limits
+        limits, devices = found.limits, len(tokens)
         if not devices:
             raise Malformed("the request has no device tokens", path="notifications")
         most = min(limits.tokens, limits.queue)
@@ -136,8 +135,9 @@ class Intake:
             raise TooLarge(f"the request has {devices} device tokens; {most} are allowed", path="notifications")
         checked: Mapping[str, str] = {}  # the header fields that were checked last; mostly all have the same
         stored, headers = _StoredHeaders(), []
+        fitting = all(tokens) and max(map(len, tokens)) <= MAX_TOKEN
         for position, draft in enumerate(drafts):
-            document = _check(draft, position, found, checked)
+            document = _check(draft, position, found, checked, fitting)
             checked = draft.headers
             headers.append(stored.of(draft, document))
             if draft.not_before is not None:
@@ -154,17 +154,21 @@ class Intake:
         self, app: str, drafts: Sequence[Draft], idempotency: Idempotency | None = None, caller: Caller = ANYBODY
     ) -> Deferred[list[Receipt]]:
         """See :meth:`IIntake.accept`."""
-        devices = sum([len(draft.tokens) for draft in drafts])
+        tokens = _tokens(drafts)
         try:
-            every = self._check(app, drafts, devices)
+            every = self._check(app, drafts, tokens)
         except Exception:
             return fail()
-        supersede = self._apps.get(app).supersede
-        chosen = iter(self._identifiers.take(sum([len(draft.tokens) for draft in drafts if not draft.apns_ids])))
+        supersede, devices = self._apps.get(app).supersede, len(tokens)
+        own = self._identifiers.take(devices - sum([len(draft.apns_ids) for draft in drafts]))
         wake = self._wake
-        messages = []
+        messages, given = [], 0
         for draft, headers in zip(drafts, every, strict=True):
-            ids = [each.lower() for each in draft.apns_ids] or list(islice(chosen, len(draft.tokens)))
+            if draft.apns_ids:
+                ids = [each.lower() for each in draft.apns_ids]
+            else:
+                ids = own[given : given + len(draft.tokens)]
+                given += len(ids)
             lane = lane_of(draft, devices, caller)
             if draft.not_before is not None or draft.rate is not None:
                 wake = self._expect
@@ -186,6 +190,11 @@ class Intake:
         return self._waiting.wait(
             numbers, timeout, fresh=not any(receipt.earlier or receipt.superseded for receipt in receipts)
         )
+
+
+def _tokens(drafts: Iterable[Draft]) -> list[bytes]:
+    """List the device tokens of a request."""
+    return [token for draft in drafts for token in draft.tokens]
 
 
 def lane_of(draft: Draft, devices: int, caller: Caller) -> Lane:
@@ -222,16 +231,19 @@ class _StoredHeaders:
         if push_type is None and environment is None:
             return headers
         key = id(headers), push_type, environment
-        if key not in self._known:
+        found = self._known.get(key)
+        if found is None:
             side = {} if environment is None else {ENVIRONMENT: environment.name.lower()}
-            self._known[key] = {**headers, **({} if push_type is None else {_PUSH_TYPE: push_type}), **side}
-        return self._known[key]
+            found = self._known[key] = {**headers, **({} if push_type is None else {_PUSH_TYPE: push_type}), **side}
+        return found
 
 
-def _check(draft: Draft, position: int, app: App, checked: Mapping[str, str]) -> Mapping[str, object]:
+def _check(draft: Draft, position: int, app: App, checked: Mapping[str, str], fitting: bool) -> Mapping[str, object]:
     """
-    Refuse what cannot be sent to Apple, or is absurdly large; some header fields are checked already.
+    Refuse what cannot be sent to Apple, or is absurdly large.
 
+    :param checked: header fields that are checked already.
+    :param fitting: whether the lengths of all device tokens are checked already.
     :returns: the decoded payload.
     """
     if len(draft.payload) > MAX_PAYLOAD:
@@ -241,7 +253,7 @@ def _check(draft: Draft, position: int, app: App, checked: Mapping[str, str]) ->
         document = payloads.decode(draft.payload) if draft.document is None else draft.document
     except InvalidPayload as error:
         raise _malformed(f"{_path(draft, position)}.payload", str(error)) from None
-    if draft.headers != checked:
+    if draft.headers is not checked and draft.headers != checked:
         _check_fields(draft.headers, f"{_path(draft, position)}.headers")
     if draft.environment is not None:
         side_of(app, draft.environment)
@@ -250,7 +262,7 @@ def _check(draft: Draft, position: int, app: App, checked: Mapping[str, str]) ->
         check_broadcast(app, draft, _path(draft, position))
     elif not draft.tokens:
         raise _malformed(f"{_path(draft, position)}.tokens", "there are no device tokens")
-    elif not all(draft.tokens) or max(map(len, draft.tokens)) > MAX_TOKEN:
+    elif not fitting:
         _check_lengths(draft.tokens, f"{_path(draft, position)}.tokens")
     if draft.apns_ids:
         name = "apns-request-id" if is_broadcast else "apns-id"

@@ -222,8 +222,9 @@ class _Notifications(FaceProtocol):
             self._partial = self.connection.active
         app = self._face.callers.get(self._app)
         documents = list[Mapping[str, object]]()
+        topic = app is None or not lacks_topic(app)
         for notification in received:
-            found = _document_of(notification, app)
+            found = _document_of(notification, topic)
             if isinstance(found, int):
                 received, fault = received[: len(documents)], (found, _named(notification, found))
                 break
@@ -322,22 +323,25 @@ class _Notifications(FaceProtocol):
         self._take()
 
 
-def _document_of(notification: ReceivedNotification, app: App | None) -> Mapping[str, object] | int:
+def _document_of(notification: ReceivedNotification, topic: bool) -> Mapping[str, object] | int:
     """
     Decode the payload of a notification; or find the status that says why it cannot be sent to Apple.
 
     A payload cannot be too long, since its length has 16 bits.
+
+    :param topic: whether there is a topic for it.
     """
-    if not notification.token:
+    token, payload = notification.token, notification.payload
+    if not token:
         return Status.MISSING_DEVICE_TOKEN
-    if len(notification.token) > MAX_TOKEN:
+    if len(token) > MAX_TOKEN:
         return Status.INVALID_TOKEN_SIZE
-    if app is not None and lacks_topic(app):
+    if not topic:
         return Status.MISSING_TOPIC
-    if not notification.payload:
+    if not payload:
         return Status.MISSING_PAYLOAD
     try:
-        return payloads.decode(notification.payload)
+        return payloads.decode(payload)
     except InvalidPayload:
         return Status.UNKNOWN
 
@@ -350,18 +354,18 @@ def _named(notification: ReceivedNotification, status: int) -> int | None:
 def _drafts(received: Sequence[_Decoded], app: App | None) -> list[Draft]:
     """Combine consecutive notifications that are equal; those with equal fields share the header fields."""
     drafts: list[Draft] = []
-    headers: dict[tuple[int | None, int | None], dict[str, str]] = {}
-    before, tokens = None, list[bytes]()
-    for each, document in received:
-        content = each.payload, each.expiration, each.priority
-        if content == before:
-            tokens.append(each.token)
+    known: dict[tuple[int | None, int | None], dict[str, str]] = {}
+    before, shared, tokens = b"", None, list[bytes]()
+    for (_, token, payload, _, expiration, priority), document in received:
+        fields = expiration, priority
+        if payload == before and fields == shared:
+            tokens.append(token)
             continue
-        before, tokens = content, [each.token]
-        fields = content[1:]
-        if fields not in headers:
-            headers[fields] = _headers(*fields, app)
-        drafts.append(Draft(each.payload, headers[fields], tokens, document=document))
+        before, shared, tokens = payload, fields, [token]
+        headers = known.get(fields)
+        if headers is None:
+            headers = known[fields] = _headers(*fields, app)
+        drafts.append(Draft(payload, headers, tokens, document=document))
     return drafts
 
 
