@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+import struct
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import chain
 
+import attrs
 import ngh2
-from ngh2 import Setting, StreamClosed
+from ngh2 import DataReceived, RequestReceived, Setting, StreamClosed
 
 from txapns.errors import WireError
 from txapns.wire.requests.values import GONE, Headers, Request
@@ -26,6 +28,7 @@ _METHOD = re.compile(rb"[A-Z]+( |\Z)")
 
 #: A frame begins with three bytes of length, one of type, one of flags and four of the stream.
 _FRAME_HEAD, _SETTINGS = 9, 4
+_LENGTH_AND_TYPE_AND_FLAGS = struct.Struct(">IB")
 
 
 class FrameBudget:
@@ -63,10 +66,26 @@ class FrameBudget:
         begun = settings = 0
         while at + _FRAME_HEAD <= end:
             begun += 1
-            settings += data[at + 3] == _SETTINGS and not data[at + 4] & 1
-            at += _FRAME_HEAD + int.from_bytes(data[at : at + 3], "big")
+            length_and_type, flags = _LENGTH_AND_TYPE_AND_FLAGS.unpack_from(data, at)
+            if length_and_type & 0xFF == _SETTINGS and not flags & 1:
+                settings += 1
+            at += _FRAME_HEAD + (length_and_type >> 8)
         self._head, self._skip = data[at:], max(0, at - end)
         return begun, settings
+
+
+@attrs.define(eq=False)
+class _Partial:
+    """
+    A request that is incomplete.
+
+    :ivar body: what there is of its body.
+    :ivar size: how long its header fields are, in bytes; 0 as long as nobody asked.
+    """
+
+    headers: Headers
+    body: bytes = b""
+    size: int = 0
 
 
 class RequestReceiver:
@@ -97,7 +116,7 @@ class RequestReceiver:
         self._early = early
         self._window_updates = window_updates
         self._refused: list[int] = []
-        self._open: dict[int, tuple[Headers, int, bytearray]] = {}  # with the size of the header fields
+        self._open: dict[int, _Partial] = {}  # the latest last
         self._held = 0
         self._opening = b""
         self.left = False
@@ -125,6 +144,11 @@ class RequestReceiver:
     @property
     def held(self) -> int:
         """How many bytes of incomplete requests are held, header fields included."""
+        for partial in reversed(self._open.values()):
+            if partial.size:
+                break  # and all before it were measured, too
+            partial.size = _size(partial.headers)
+            self._held += partial.size
         return self._held
 
     def receive(
@@ -149,33 +173,34 @@ class RequestReceiver:
             raise WireError(f"the client broke the rules of HTTP/2: {error}") from None
         complete: list[Request] = []
         for event in self._h2.events():
-            if isinstance(event, ngh2.RequestReceived):
+            if isinstance(event, DataReceived):
+                self._data(event.stream_id, event.data, event.end_stream, complete)
+            elif isinstance(event, RequestReceived):
                 headers = event.headers
                 if screen(event.stream_id, headers):
-                    size = _size(headers)
-                    self._open[event.stream_id] = (headers, size, bytearray())
-                    self._held += size
+                    self._open[event.stream_id] = _Partial(headers)
                     self._ended(event.stream_id, event.end_stream, complete)
-            elif isinstance(event, ngh2.DataReceived):
-                self._data(event, complete)
+            elif isinstance(event, StreamClosed):
+                self._closed(event.stream_id)
             elif isinstance(event, ngh2.TrailersReceived):
                 self._ended(event.stream_id, True, complete)
-            elif isinstance(event, StreamClosed) and event.stream_id in self._open:
-                self._dropped(event.stream_id, len(self._take(event.stream_id).body))
             elif isinstance(event, ngh2.GoAwayReceived):
                 self.left = True
         return complete
 
-    def _data(self, event: ngh2.DataReceived, complete: list[Request]) -> None:
-        stream, data = event.stream_id, event.data
-        if stream not in self._open:
+    def _data(self, stream: int, data: bytes, end_stream: bool, complete: list[Request]) -> None:
+        partial = self._open.get(stream)
+        if partial is None:
             self._dropped(stream, len(data))
             return
-        body = self._open[stream][2]
-        piece = data if self._early else data[: self._max_body + 1 - len(body)]
-        body += piece
+        piece = data if self._early else data[: self._max_body + 1 - len(partial.body)]
+        partial.body = partial.body + piece if partial.body else piece
         self._held += len(piece)
-        self._ended(stream, event.end_stream or (self._early and len(body) > self._max_body), complete)
+        self._ended(stream, end_stream or (self._early and len(partial.body) > self._max_body), complete)
+
+    def _closed(self, stream: int) -> None:
+        if stream in self._open:  # it is incomplete
+            self._dropped(stream, len(self._take(stream).body))
 
     def _dropped(self, stream: int, size: int) -> None:
         """Return bytes to the window that belong to no request, since no caller will acknowledge them."""
@@ -187,9 +212,9 @@ class RequestReceiver:
             complete.append(self._take(stream))
 
     def _take(self, stream: int) -> Request:
-        headers, size, body = self._open.pop(stream)
-        self._held -= size + len(body)
-        return Request(stream, headers, bytes(body))
+        partial = self._open.pop(stream)
+        self._held -= partial.size + len(partial.body)
+        return Request(stream, partial.headers, partial.body)
 
     @property
     def closed(self) -> bool:

@@ -121,10 +121,11 @@ class Round(Generic[T]):
     goaway: GoAway | None = None
 
 
-@attrs.frozen
+@attrs.define
 class Request:
     """
-    One complete request, as the server side receives it.
+    One complete request, as the server side receives it. There is one for each stream, so it is not frozen, which would
+    take twice as long to make.
 
     :ivar headers: the header fields in order, repeated ones included.
     :ivar body: the body, truncated one byte above the limit given to ``RequestReceiver``, so that a body that is too

@@ -127,7 +127,7 @@ class HostileTests(AppleCase):
         self.after(caller, caller.begin())
         for _ in range(100):
             caller.begin(body=b"x" * 10_000, end=False)
-        held = sum(len(body) for *_, body in caller.server.protocol.requests._open.values())
+        held = sum(len(partial.body) for partial in caller.server.protocol.requests._open.values())
         self.assertLessEqual(held, 65_535)
 
     def test_rapid_reset(self) -> None:
