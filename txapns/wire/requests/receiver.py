@@ -229,7 +229,7 @@ class RequestReceiver:
         :param body: the body; if empty, the header fields end the stream.
         """
         try:
-            self._h2.send_response(stream, list(headers), end_stream=not body)
+            self._h2.send_response(stream, headers, end_stream=not body)
             if body:
                 self._h2.send_data(stream, body, end_stream=True)
         except GONE:

@@ -12,6 +12,7 @@ Bytes are given back to the peer's window when the notification is stored, so on
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from math import inf
 
 import attrs
@@ -346,6 +347,8 @@ class AppleConnection(FaceProtocol):
 
     def _take(self, requests: Sequence[Request]) -> None:
         submissions: dict[tuple[str, str], list[Submission]] = {}
+        meant: Meant | None = None
+        group: list[Submission] = []  # that of what was meant last
         for request in requests:
             try:
                 checked = self._checked(request)
@@ -356,8 +359,11 @@ class AppleConnection(FaceProtocol):
                 continue
             if isinstance(checked, Question):
                 self._ask(checked)
-            else:
-                submissions.setdefault((checked.meant.app, checked.meant.caller.name), []).append(checked)
+                continue
+            if checked.meant is not meant:
+                meant = checked.meant
+                group = submissions.setdefault((meant.app, meant.caller.name), [])
+            group.append(checked)
         for (app, _), group in submissions.items():
             self._under_way += len(group)
             if self._context.options.mode == "queue":
@@ -375,14 +381,12 @@ class AppleConnection(FaceProtocol):
 
     def _store(self, dead: Mapping[bytes, FeedbackEntry], group: Sequence[Submission]) -> None:
         """Store together what arrived together: one commit and one check for all of it."""
-        alive = []
-        for each in group:
+        for each in group if dead else ():
             known = dead.get(each.token)
-            if known is None:
-                alive.append(each)
-            else:
+            if known is not None:
                 self._give_back(each.request)
                 self._done(Response(410, known.reason, known.timestamp), each)
+        alive = [each for each in group if each.token not in dead] if dead else group
         if alive:
             self._accept(alive)
         self._write()
@@ -394,17 +398,26 @@ class AppleConnection(FaceProtocol):
         accepted.addErrback(self.connection.failed)
 
     def _stored(self, receipts: list[Receipt], group: Sequence[Submission]) -> None:
-        context = self._context
-        relayed = context.options.mode == "relay" and not self.connection.over
-        for each, receipt in zip(group, _singly(receipts), strict=True):
+        for each in group:
             self._give_back(each.request)  # its bytes are no longer held here
-            [apns_id] = receipt.apns_ids
-            if relayed and each.meant.not_before is None:
-                waited = context.intake.wait([receipt], context.options.wait).addCallback(response_to_outcomes)
-                waited.addCallback(self._relay, each, apns_id).addErrback(self.connection.failed)
-            else:
+        if self._context.options.mode == "relay" and not self.connection.over:
+            for each, receipt in zip(group, _singly(receipts), strict=True):
+                self._wait(each, receipt)
+        else:
+            ids = chain.from_iterable([receipt.apns_ids for receipt in receipts])
+            for each, apns_id in zip(group, ids, strict=True):
                 self._done(ACCEPTED_RESPONSE, each, apns_id)
         self._write()
+
+    def _wait(self, submission: Submission, receipt: Receipt) -> None:
+        """Answer when Apple has answered; at once what is sent later."""
+        [apns_id] = receipt.apns_ids
+        if submission.meant.not_before is not None:
+            self._done(ACCEPTED_RESPONSE, submission, apns_id)
+            return
+        intake, options = self._context.intake, self._context.options
+        waited = intake.wait([receipt], options.wait).addCallback(response_to_outcomes)
+        waited.addCallback(self._relay, submission, apns_id).addErrback(self.connection.failed)
 
     def _not_stored(self, reason: Failure, group: Sequence[Submission]) -> None:
         """None of the group was stored. Try them one by one, so that each gets its own answer."""

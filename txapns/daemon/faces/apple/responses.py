@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping
+from functools import cached_property
 
 import attrs
 from twisted.logger import Logger
@@ -31,7 +32,7 @@ _RETRY_AFTER = 5  # seconds, if Apple has not answered in time
 _log = Logger()
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)  # for what is cached
 class Response:
     """
     An answer.
@@ -67,7 +68,15 @@ class Response:
         :param apns_id: the id of the notification or of the request; ``None`` for a new one.
         :param id_field: the name of the field that has it.
         """
-        fields = [(b":status", b"%d" % self.status), (id_field, (apns_id or str(uuid.uuid4())).encode())]
+        return [self._status_field, (id_field, (apns_id or str(uuid.uuid4())).encode()), *self._others]
+
+    @cached_property
+    def _status_field(self) -> tuple[bytes, bytes]:
+        return b":status", b"%d" % self.status
+
+    @cached_property
+    def _others(self) -> list[tuple[bytes, bytes]]:
+        fields = []
         if self.channel_id:
             fields.append((b"apns-channel-id", self.channel_id))
         if self.reason or self.content:
