@@ -184,7 +184,7 @@ class APNSClient:
             return fail(closed)
         try:
             checked(notification)
-            return self._single(self._pool, 0, settled(token), device_of(token), notification).submit()
+            return self._pool.submit(self._single(self._pool, 0, settled(token), device_of(token), notification))
         except (APNSError, TypeError) as error:
             return fail(error)
 
@@ -225,7 +225,7 @@ class APNSClient:
             if self.gateway.protocol != "http2":
                 raise InvalidGateway(f"{self.gateway} has no broadcasts; only the HTTP/2 provider API has")
             request = broadcast_request(checked(notification), channel_id, self._bundle_id)
-            return self._single(self._pool, channel_id, "", b"", request).submit()
+            return self._pool.submit(self._single(self._pool, channel_id, "", b"", request))
         except (APNSError, TypeError) as error:
             return fail(error)
 

@@ -359,16 +359,6 @@ class Single(_Listener, Result[T], Delivery):
         Delivery.__init__(self, self, identifier, token, device, notification)
         self._pool = pool
 
-    def submit(self) -> Deferred[T]:
-        """
-        Start sending.
-
-        :returns: this object, as a ``Deferred`` of the outcome.
-        :raises QueueFull: too many are waiting.
-        """
-        self._pool.submit(self)
-        return self
-
     def unsent(self, delivery: Delivery, error: Exception) -> None:
         """APNs did not process it."""
         self.settle(Failure(error))

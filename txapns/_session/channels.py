@@ -141,7 +141,7 @@ class Channels:
                 raise ClientClosed("the client is closed")
             if self._pool is None:
                 self._pool = self._make_pool()
-            return _Asking(self._pool, None, "", b"", request).submit()
+            return self._pool.submit(_Asking(self._pool, None, "", b"", request))
         except APNSError as error:
             return fail(error)
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
@@ -36,13 +36,15 @@ from txapns._session.connection import Connection
 from txapns._session.waiting import Admission, Patience
 from txapns.credentials import Credential
 from txapns.delivery import Delivery, DeliveryListener
-from txapns.errors import AnswerTimeout, APNSError, ClientClosed, ConnectFailed
+from txapns.errors import AnswerTimeout, APNSError, ClientClosed, ConnectFailed, QueueFull
 from txapns.gateway import Gateway
 from txapns.interfaces import IConnectionEvents, IMetrics, IWork
 from txapns.options import Options
 from txapns.result import Rejection
 
 __all__ = ["Pool"]
+
+D = TypeVar("D", bound=Delivery)
 
 _log = Logger()
 
@@ -90,7 +92,8 @@ class Pool:
         self._feeding = False
         self._again = False
         self._soon = Alarm(reactor, self.feed)
-        self._admission = Admission(options.max_queued, self._backlog.__len__)
+        self._most = options.max_queued
+        self._admission = Admission(self._most, self._backlog.__len__)
         self._patience = Patience(reactor, options.timeout, self._may_wait_longer, self._lose_patience)
         self._hopeless = False
         if options.min_connections:
@@ -125,20 +128,23 @@ class Pool:
         """Whether something is in flight, waits, or may come from a batch."""
         return bool(self._backlog or self.in_flight)
 
-    def submit(self, delivery: Delivery) -> None:
+    def submit(self, delivery: D) -> D:
         """
         Send a single delivery, after those that wait already.
 
+        :returns: the delivery.
         :raises QueueFull: too many are waiting.
         """
         if self._closed:
             delivery.outcomes.unsent(delivery, ClientClosed("the client was closed before it was sent"))
-            return
-        self._admission.check()
+            return delivery
+        if len(self._backlog) >= self._most:
+            raise QueueFull(f"{self._most} notifications are waiting already; wait for client.when_ready()")
         self._hopeless = False
         # If others wait already, no connection has room; whichever gets some asks for them.
         if self._backlog.append(delivery):
             self.feed()
+        return delivery
 
     def when_ready(self) -> Deferred[None]:
         """

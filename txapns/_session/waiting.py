@@ -10,14 +10,15 @@ from collections.abc import Callable
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from txapns.errors import QueueFull
-
 __all__ = ["Admission", "Patience"]
 
 
 class Admission:
     """
-    Limits how many single deliveries wait, and lets callers wait for their turn.
+    Lets callers wait for their turn while as many single deliveries wait as may.
+
+    :param most: how many that is.
+    :param waiting: returns how many wait.
 
     :ivar closed: whether there is nothing to wait for any more.
     """
@@ -29,18 +30,9 @@ class Admission:
         self._callers: OrderedDict[Deferred[None], None] = OrderedDict()  # cancelling one must not search them all
         self._admitting = False
 
-    def check(self) -> None:
-        """
-        Check that another delivery may wait.
-
-        :raises QueueFull: it may not.
-        """
-        if self._waiting() >= self._most:
-            raise QueueFull(f"{self._most} notifications are waiting already; wait for client.when_ready()")
-
     def when_ready(self) -> Deferred[None]:
         """
-        Wait until :meth:`check` does not raise.
+        Wait until another delivery may wait.
 
         :returns: a ``Deferred`` that fires when there is room, or when nothing is taken any more.
         """
