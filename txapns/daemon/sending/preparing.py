@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 
 import attrs
 
@@ -51,6 +52,13 @@ class Prepared:
                 yield each, notifications[each.content].with_apns_id(each.apns_id), channels[each.content]
 
 
+@lru_cache(maxsize=64)
+def _like(headers: tuple[tuple[str, str], ...], push_type: str | None, topic: str | None) -> Notification:
+    """Make a notification with header fields; the next one mostly has the same. Its payload does not matter."""
+    fields = dict(headers) if push_type is None else {**dict(headers), "apns-push-type": push_type}
+    return notification_of(b"{}", fields, topic)
+
+
 def prepare(leased: Sequence[Leased], topic: str | None, date: float) -> Prepared:
     """
     Make one notification for each content, however many devices it is for.
@@ -74,7 +82,8 @@ def prepare(leased: Sequence[Leased], topic: str | None, date: float) -> Prepare
             push_type = content.headers.get("apns-push-type") or push_type_of(decode(content.payload))
             like = known.get((fields, push_type))
             if like is None:
-                like = known[fields, push_type] = notification_of(content.payload, content.headers, topic)
+                decode(content.payload)  # checks it again, as the intake did
+                like = known[fields, push_type] = _like(tuple(content.headers.items()), push_type, topic)
             notifications[content] = with_body(like, content.payload)
         except (APNSError, ValueError) as error:  # the priority or the expiration may not be a number
             settled[content] = State.REJECTED, type(error).__name__

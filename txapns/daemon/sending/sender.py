@@ -470,10 +470,10 @@ class AppSender:
             self._expect(settlements)
         if self._context.cluster.shared and self._queue.waiting(self.name).count > self._under_way:
             self._more = True  # of the limit for all nodes there may have been too little left before
-        self._advance()
         leased = chunk.settled(settlements)
+        self._context.outcomes.settled(self.name, leased, settlements, date)  # before anything else, tell who waits
+        self._advance()
         self._context.settled(self.name, leased, settlements, now)
-        self._context.outcomes.settled(self.name, leased, settlements, date)
         self._check_idle()
 
     def _end(self, chunk: _Chunk) -> bool:

@@ -54,19 +54,23 @@ class Turn:
         """
         lanes = set(due.values())
         lane = next((lane for lane in self.lanes if lane in lanes), None)
-        flows = sorted(
-            [flow for flow in due if due[flow] == lane], key=lambda flow: (flow <= self.after[due[flow]], flow)
-        )
+        flows = [flow for flow in due if due[flow] == lane]
         if not flows or most <= 0:
             return []
+        if len(flows) == 1:
+            return flows
+        flows.sort(key=lambda flow: (flow <= self.after[due[flow]], flow))
         each = part(most, min(most, len(flows)))
         return flows[: part(most, each)]
 
 
+_LANES = range(len(Lane))
+
+
 @attrs.define(eq=False)
 class _Lanes:
-    passed: list[int] = attrs.Factory(lambda: [0] * len(Lane))
-    after: list[int] = attrs.Factory(lambda: [0] * len(Lane))
+    passed: list[int] = attrs.Factory(lambda: [0 for _ in _LANES])
+    after: list[int] = attrs.Factory(lambda: [0 for _ in _LANES])
 
 
 class Turns:
@@ -82,11 +86,12 @@ class Turns:
         :param count: how many are wanted.
         :param only: the lane to lease from; ``None`` for any.
         """
-        lanes = self._apps.get(app) or _Lanes()
+        lanes = self._lanes(app)
         if only is not None:
-            return Turn([int(only)], list(lanes.after))
+            return Turn([int(only)], [*lanes.after])
         passed = [number if number >= SHARE * count else 0 for number in lanes.passed]
-        return Turn(sorted(range(len(passed)), key=lambda lane: (-passed[lane], lane)), list(lanes.after))
+        turn = sorted(_LANES, key=lambda lane: (-passed[lane], lane)) if any(passed) else _LANES
+        return Turn(turn, [*lanes.after])
 
     def took(self, app: str, lane: int, count: int, last: int, due: Collection[int]) -> None:
         """
@@ -95,7 +100,13 @@ class Turns:
         :param last: the last flow of which something was.
         :param due: the lanes of which something was due.
         """
-        lanes = self._apps.setdefault(app, _Lanes())
+        lanes = self._lanes(app)
         lanes.after[lane] = last
-        for other in range(len(lanes.passed)):
+        for other in _LANES:
             lanes.passed[other] = lanes.passed[other] + count if other != lane and other in due else 0
+
+    def _lanes(self, app: str) -> _Lanes:
+        lanes = self._apps.get(app)
+        if lanes is None:
+            lanes = self._apps[app] = _Lanes()
+        return lanes

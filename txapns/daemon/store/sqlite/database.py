@@ -248,7 +248,7 @@ class _Transactions:
         try:
             connection.execute("BEGIN IMMEDIATE")
             work(connection)
-            self._inspect()
+            self._inspect(new)
             if new:
                 self._health.check()
             connection.execute("COMMIT")
@@ -276,10 +276,15 @@ class _Transactions:
             self._health.look()
         self._health.tell()
 
-    def _inspect(self) -> None:
-        """Check that the file is in place, and undamaged if another program wrote to it: SQLite would not notice."""
-        self._health.look()
-        if not self._health.lost and self._file.changed() and self._file.damaged(self._patience):
+    def _inspect(self, new: bool) -> None:
+        """
+        Check that the file is undamaged if another program wrote to it, which SQLite would not notice; and before new
+        data is stored, that it is in its place.
+        """
+        changed = self._file.changed()
+        if new or changed:
+            self._health.look()
+        if changed and not self._health.lost and self._file.damaged(self._patience):
             self._health.damaged()
 
 
