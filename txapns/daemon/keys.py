@@ -84,6 +84,7 @@ class Keys:
     def __init__(self, clock: IReactorTime, store: IKeyStore) -> None:
         self._store = store
         self._keys: dict[str, StoredKey] = {}
+        self._presented: dict[str, Caller] = {}  # by the whole key
         self._changes = -1
         self._poller = ChangePoller(clock, lambda: store.read(self._read), self._found)
 
@@ -101,9 +102,12 @@ class Keys:
 
     def check(self, key: str) -> Caller:
         """See :meth:`IKeys.check`."""
+        if (caller := self._presented.get(key)) is not None:
+            return caller
         match = _KEY.fullmatch(key)
         stored = self._keys.get(match[1]) if match else None
         if hmac.compare_digest(_digest(key), stored.digest if stored else _UNKNOWN) and stored:
+            self._presented[key] = stored.caller
             return stored.caller
         raise NotAuthenticated("the key is not known")
 
@@ -117,6 +121,7 @@ class Keys:
             before, first = self._keys, self._changes == -1
             self._changes = number
             self._keys = {stored.caller.name: stored for stored in keys if not stored.problem}
+            self._presented.clear()
             if not first:
                 _log_changes(before, self._keys)
             for stored in keys:
