@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 
@@ -10,9 +9,11 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from txapns.daemon.interfaces import IFeedbackLog
+from txapns.daemon.store.acceptance import PLACE
 from txapns.daemon.store.listeners import AppListeners
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.schema import Schema, lenient
+from txapns.daemon.store.sqlite.tables import array
 from txapns.daemon.store.sqlite.tokens import THESE, packed
 from txapns.daemon.values import FeedbackEntry
 
@@ -67,13 +68,14 @@ _READ_APP = _ROWS + "WHERE app = ? AND cursor > ? ORDER BY cursor LIMIT ?"
 # The plus keeps SQLite from reading all dead tokens of the app in the order of their cursors.
 _LOOK_UP = f"{_ROWS} WHERE app = ? AND token IN ({THESE}) ORDER BY +cursor"
 
-_NOTE = """
+_NOTE = f"""
 INSERT OR IGNORE INTO feedback_token (app, token, reason, timestamp, noted_at)
 SELECT
-    json_extract(value, '$[2]'), substr(?, json_extract(value, '$[0]'), json_extract(value, '$[1]')),
-    json_extract(value, '$[3]'), json_extract(value, '$[4]'), ?
+    json_extract(value, '$[1]'),
+    substr(?, json_extract(value, '$[0]') / {PLACE}, json_extract(value, '$[0]') % {PLACE}),
+    json_extract(value, '$[2]'), json_extract(value, '$[3]'), ?
 FROM json_each(?)
-"""
+"""  # noqa: S608 - ours
 
 
 def note(connection: sqlite3.Connection, dead: Sequence[tuple[str, bytes, str, float]], now: float) -> None:
@@ -83,8 +85,8 @@ def note(connection: sqlite3.Connection, dead: Sequence[tuple[str, bytes, str, f
     :param dead: of each the app's name, the token, the reason, and the time at which it died.
     """
     blob, places = packed([token for _, token, _, _ in dead])
-    rows = [(*place, app, reason, timestamp) for place, (app, _, reason, timestamp) in zip(places, dead, strict=True)]
-    connection.execute(_NOTE, [blob, now, json.dumps(rows)])
+    rows = [(place, app, reason, timestamp) for place, (app, _, reason, timestamp) in zip(places, dead, strict=True)]
+    connection.execute(_NOTE, [blob, now, array(rows)])
 
 
 def forget(connection: sqlite3.Connection, before: float, limit: int) -> None:
@@ -151,9 +153,8 @@ class SQLiteFeedbackLog(AppListeners):
 
     def known(self, app: str, tokens: Sequence[bytes]) -> Deferred[Mapping[bytes, FeedbackEntry]]:
         """See :meth:`IFeedbackLog.known`."""
-
-        blob, places = packed(list(set(tokens)))
-        arguments = [app, blob, json.dumps(places)]
+        blob, places = packed(tokens)
+        arguments = [app, blob, array(places)]
         return self._database.read(
             lambda connection: {dead.token: dead for dead in _values(connection, _LOOK_UP, arguments)}
         )

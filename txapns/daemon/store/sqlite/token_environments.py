@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -15,6 +14,7 @@ from txapns.daemon.interfaces import ITokenEnvironments
 from txapns.daemon.store.queue_time import milliseconds
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.schema import Schema
+from txapns.daemon.store.sqlite.tables import array
 from txapns.daemon.store.sqlite.tokens import THESE, packed
 from txapns.daemon.store.token_environments import APPS, PruningRound
 from txapns.daemon.values import TokenEnvironment, TokenKind
@@ -84,7 +84,7 @@ class SQLiteTokenEnvironments:
     def known(self, app: str, tokens: Sequence[bytes]) -> Deferred[Mapping[bytes, TokenEnvironment]]:
         """See :meth:`ITokenEnvironments.known`."""
         blob, places = packed(tokens)
-        arguments = [app, blob, json.dumps(places), milliseconds(self._wall.now())]
+        arguments = [app, blob, array(places), milliseconds(self._wall.now())]
 
         def read(connection: sqlite3.Connection) -> dict[bytes, TokenEnvironment]:
             found = {}
