@@ -214,8 +214,33 @@ class GarbageTests(ClientCase):
         self.client.send(notification, tokens(20)).addCallback(outcomes.append)
         self.simulator.advance(1)
         self.assertEqual(len(outcomes), 21)
-        left = [each for each in gc.get_objects() if isinstance(each, Delivery) and each.notification is notification]
-        self.assertEqual(left, [])
+        self.assertEqual(self.left(notification), [])
+
+    def test_refused(self) -> None:
+        """So it is where too many wait, where it is cancelled, and where the client is closed."""
+        notification = Notification(alert="Hello", topic="com.example.app")
+        client = self.simulator.client(max_queued=2)
+        outcomes: list[object] = []
+        gc.collect()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        sent = [client.send_one(notification, f"{number:064x}").addBoth(outcomes.append) for number in range(4)]
+        sent.pop(0).cancel()
+        self.simulator.advance(1)
+        sent.append(client.send_one(notification, "ab" * 32).addBoth(outcomes.append))
+        self.simulator.flush()
+        sent.pop().cancel()  # in flight
+        sent.append(client.send_one(notification, "ab" * 32).addBoth(outcomes.append))
+        client.close()
+        self.simulator.advance(1)
+        self.assertEqual(len(outcomes), 6)
+        outcomes.clear()
+        sent.clear()
+        self.assertEqual(self.left(notification), [])
+
+    def left(self, notification: Notification) -> list[object]:
+        """List the deliveries of a notification that are left."""
+        return [each for each in gc.get_objects() if isinstance(each, Delivery) and each.notification is notification]
 
 
 class AsyncTests(ClientCase):

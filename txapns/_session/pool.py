@@ -130,25 +130,25 @@ class Pool:
 
     def submit(self, delivery: D) -> D:
         """
-        Send a single delivery, after those that wait already.
+        Send a single delivery, after those that wait already. If too many wait, it is unsent, with ``QueueFull``.
 
         :returns: the delivery.
-        :raises QueueFull: too many are waiting.
         """
         if self._closed:
             delivery.outcomes.unsent(delivery, ClientClosed("the client was closed before it was sent"))
-            return delivery
-        if len(self._backlog) >= self._most:
-            raise QueueFull(f"{self._most} notifications are waiting already; wait for client.when_ready()")
-        self._hopeless = False
-        # If others wait already, no connection has room; whichever gets some asks for them.
-        if self._backlog.append(delivery):
-            self.feed()
+        elif len(self._backlog) >= self._most:
+            full = QueueFull(f"{self._most} notifications are waiting already; wait for client.when_ready()")
+            delivery.outcomes.unsent(delivery, full)
+        else:
+            self._hopeless = False
+            # If others wait already, no connection has room; whichever gets some asks for them.
+            if self._backlog.append(delivery):
+                self.feed()
         return delivery
 
     def when_ready(self) -> Deferred[None]:
         """
-        Wait until :meth:`submit` would not raise.
+        Wait until another single delivery may wait.
 
         :returns: a ``Deferred`` that fires when there is room, or the pool is closed.
         """
