@@ -101,9 +101,11 @@ class Setup:
     What is measured.
 
     :ivar nodes: how many nodes share a database; 0 for one daemon with SQLite.
+    :ivar more: more of the configuration of each node on PostgreSQL.
     """
 
     nodes: int
+    more: str = ""
 
     def __str__(self) -> str:
         return f"PostgreSQL, {self.nodes} node{'s' if self.nodes > 1 else ''}" if self.nodes else SQLITE
@@ -124,7 +126,7 @@ class Setup:
                 home = Path(name) / f"node{number}"
                 home.mkdir()
                 node = CONFIGURATION.format(url=database.url, schema=schema, node=home.name)
-                configs.append(configure(home, server, node))
+                configs.append(configure(home, server, node + self.more))
             key = add_key(configs[0])
             # Closed last, after the nodes: it drops their tables.
             outcomes = stack.enter_context(closing(PostgreSQLOutcomes(database, schema)))

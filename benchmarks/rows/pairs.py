@@ -11,6 +11,8 @@ Apple is many machines, so nothing waits for a server that is busy with somebody
 its own, of the one thread that each of them is. The daemons share their caller, their database and one such server,
 which is busy for a sixth of the time. The caller has 32 connections, for one daemon as for two. With 16, of which each
 of two has eight, the caller is what is waited for: what eight requests bring is stored together, and nothing is left.
+What the app may have in flight is a limit of all nodes together. It is twice the default, for one daemon as for two, so
+that each of two has the default.
 """
 
 from __future__ import annotations
@@ -40,6 +42,10 @@ CLIENT, DAEMON = 200_000, 100_000
 
 #: What is posted to the daemons.
 LOAD = attrs.evolve(LOADS["batches"], says="requests of 100 tokens, 32 connections", connections=32)
+LIMITS = """
+[apps.chess.limits]
+in_flight = 4000
+"""
 
 #: Prints how often it did some work in half a second.
 COMPUTE = """
@@ -104,7 +110,7 @@ def daemons(settings: Settings) -> Iterator[Mapping[str, Sample]]:
     with serving(SCENARIOS["plain"]) as server, database_server(settings.directory) as database:
 
         def run(nodes: int) -> Figures:
-            with Setup(nodes).running(server, database, settings.directory, TXAPNS) as daemon:
+            with Setup(nodes, LIMITS).running(server, database, settings.directory, TXAPNS) as daemon:
                 return daemon.measure(LOAD, count)
 
         for number in range(settings.rounds):
