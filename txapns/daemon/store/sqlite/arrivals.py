@@ -46,18 +46,18 @@ class Arrival:
         :param headers: header fields by their text, which notifications that are leased together share.
         """
         found: list[Leased] = []
-        number, times = self.number, self._times
-        while len(found) < most and self._message < len(self._messages):
-            message, first = self._messages[self._message], self._device
-            shared = headers.setdefault(self._headers, message.headers)
+        number, times, messages = self.number, self._times, self._messages
+        shared = headers.setdefault(self._headers, messages[0].headers)
+        while most and self._message < len(messages):
+            message, first = messages[self._message], self._device
             content = Content(message.app, message.payload, shared, message.lane)
-            end = first + most - len(found)
-            for token, apns_id in zip(message.tokens[first:end], message.apns_ids[first:end], strict=True):
-                found.append(Leased(number, content, token, apns_id, *times))
+            tokens, apns_ids = message.tokens, message.apns_ids
+            end = min(first + most, len(tokens))
+            for n in range(first, end):
+                found.append(Leased(number, content, tokens[n], apns_ids[n], *times))
                 number += 1
-            self._device = end
-            if end >= len(message.tokens):
-                self._message, self._device = self._message + 1, 0
+            most -= end - first
+            self._message, self._device = (self._message, end) if end < len(tokens) else (self._message + 1, 0)
         self.count -= len(found)
         self.number = number
         return found
