@@ -207,3 +207,13 @@ class FrameBudgetTests(SynchronousTestCase):
             (ping, 100.1, False),
         ):
             self.assertEqual(budget.spend(data, now, (10, 5), (10, 5)), fits)
+
+    def test_given_back(self) -> None:
+        """What is given back may be used again, as far as that many may be used at once."""
+        budget = FrameBudget()
+        ping = frame(6, b"12345678")
+        self.assertTrue(budget.spend(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + ping * 10, 0.0, (10, 5), (10, 5)))
+        budget.give_back(4)
+        self.assertTrue(budget.spend(ping * 4, 0.0, (10, 5), (10, 5)))
+        budget.give_back(100)
+        self.assertFalse(budget.spend(ping * 11, 0.0, (10, 5), (10, 5)))

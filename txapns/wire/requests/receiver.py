@@ -60,6 +60,10 @@ class FrameBudget:
         self._settings = min(settings[0], self._settings + passed * settings[1]) - changes
         return self._frames >= 0 and self._settings >= 0
 
+    def give_back(self, frames: int) -> None:
+        """Do not count frames that something else limits."""
+        self._frames += frames
+
     def _count(self, data: bytes) -> tuple[int, int]:
         """Count the frames that begin, and those of them that are SETTINGS but not acknowledgements."""
         data, at, end = self._head + data, self._skip, len(self._head) + len(data)

@@ -22,6 +22,7 @@ from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, FileBodyProduce
 from tests.daemon.faces.apple.face_case import ANN, PAYLOAD, AppleCase, frame
 from tests.daemon.faces_world import FacesWorld
 from txapns.daemon.config.sections import AppleSection
+from txapns.daemon.faces.apple import connection
 from txapns.daemon.faces.apple.face import Apple
 from txapns.daemon.values import State
 
@@ -184,6 +185,15 @@ class HostileTests(AppleCase):
             self.assertEqual(self.after(other, other.begin()).status, 200)
             caller.server.connectionLost()
             self.reactor.advance(1)
+
+    def test_fast(self) -> None:
+        """A client may send requests as fast as they are answered, but not as many frames that belong to none."""
+        self.patch(connection, "_FRAMES", (20, 1))
+        caller = self.caller()
+        for _ in range(40):
+            self.assertEqual(self.after(caller, caller.begin(), 0.002).status, 200)
+        caller.server.dataReceived(frame(6, b"12345678") * 30)
+        self.assertTrue(caller.gone)
 
     def test_no_window(self) -> None:
         """A client that gives no window for its answers is cut."""

@@ -6,7 +6,8 @@ clients never notice that the limit is lifted, and send one after the other for 
 from the beginning. A request that is not authenticated is answered as soon as its header fields are there, and its
 stream ends a moment later, so unauthenticated callers hold no streams; after some such requests they are sent away.
 Bytes are given back to the peer's window when the notification is stored, so one connection makes us hold at most
-64 KiB. The number of frames in a second is limited for everybody, and so is the number of SETTINGS.
+64 KiB. The number of frames in a second is limited for everybody, and so is the number of SETTINGS. The two frames of a
+whole request do not count: the streams and the window limit requests, and a client may send as many as are stored.
 """
 
 from __future__ import annotations
@@ -75,6 +76,8 @@ _REFUSALS = 20  # unauthenticated requests in a row, until the connection is clo
 # How many frames a client may send at once, and how many in a second: several times what any client is known to send.
 # Some clients send hundreds of requests before they read anything, so an unauthenticated one may begin like that.
 _FRAMES, _UNAUTHENTICATED_FRAMES, _SETTINGS = (50_000, 50_000), (2_000, 100), (20, 5)
+
+_REQUEST_FRAMES = 2  # HEADERS and DATA
 
 _HELP = b"""This address speaks HTTP/2, as Apple's servers do.
 With curl, give --http2, or --http2-prior-knowledge where there is no TLS.
@@ -218,6 +221,7 @@ class AppleConnection(FaceProtocol):
         self._http2 = self._http2 or self.requests.begun
         if requests:
             self.connection.active = now
+            self._budget.give_back(_REQUEST_FRAMES * len(requests))
             self._take(requests)
         if not self._context.options.keys:
             self._hold()
