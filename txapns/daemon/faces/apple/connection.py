@@ -13,7 +13,6 @@ whole request do not count: the streams and the window limit requests, and a cli
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
 from math import inf
 
 import attrs
@@ -389,7 +388,7 @@ class AppleConnection(FaceProtocol):
             known = dead.get(each.token)
             if known is not None:
                 self._give_back(each.request)
-                self._done(Response(410, known.reason, known.timestamp), each)
+                self._done(Response(410, known.reason, known.timestamp), [each])
         alive = [each for each in group if each.token not in dead] if dead else group
         if alive:
             self._accept(alive)
@@ -408,20 +407,18 @@ class AppleConnection(FaceProtocol):
             for each, receipt in zip(group, _singly(receipts), strict=True):
                 self._wait(each, receipt)
         else:
-            ids = chain.from_iterable([receipt.apns_ids for receipt in receipts])
-            for each, apns_id in zip(group, ids, strict=True):
-                self._done(ACCEPTED_RESPONSE, each, apns_id)
+            self._done(ACCEPTED_RESPONSE, group, [apns_id for receipt in receipts for apns_id in receipt.apns_ids])
         self._write()
 
     def _wait(self, submission: Submission, receipt: Receipt) -> None:
         """Answer when Apple has answered; at once what is sent later."""
         [apns_id] = receipt.apns_ids
         if submission.meant.not_before is not None:
-            self._done(ACCEPTED_RESPONSE, submission, apns_id)
+            self._done(ACCEPTED_RESPONSE, [submission], [apns_id])
             return
         intake, options = self._context.intake, self._context.options
         waited = intake.wait([receipt], options.wait).addCallback(response_to_outcomes)
-        waited.addCallback(self._relay, submission, apns_id).addErrback(self.connection.failed)
+        waited.addCallback(self._relay, submission, [apns_id]).addErrback(self.connection.failed)
 
     def _not_stored(self, reason: Failure, group: Sequence[Submission]) -> None:
         """None of the group was stored. Try them one by one, so that each gets its own answer."""
@@ -432,21 +429,26 @@ class AppleConnection(FaceProtocol):
         response = response_to_failure(reason)
         for each in group:
             self._give_back(each.request)
-            self._done(response, each)
+        self._done(response, group)
         self._write()
 
     def _give_back(self, request: Request) -> None:
         self.requests.acknowledge(request.stream, len(request.body))
 
-    def _relay(self, response: Response, submission: Submission | Question, apns_id: str | None = None) -> None:
-        self._done(response, submission, apns_id)
+    def _relay(self, response: Response, submission: Submission | Question, apns_ids: Sequence[str] = ()) -> None:
+        self._done(response, [submission], apns_ids)
         self._write()
 
-    def _done(self, response: Response, submission: Submission | Question, apns_id: str | None = None) -> None:
-        self._under_way -= 1
+    def _done(
+        self, response: Response, done: Sequence[Submission | Question], apns_ids: Sequence[str | None] = ()
+    ) -> None:
+        """Give requests the same answer, with the ids that their callers chose if none are given."""
+        self._under_way -= len(done)
         self.connection.active = self._context.clock.seconds()
-        if not self.connection.over:
-            self._respond(submission.request, response, apns_id or submission.apns_id, submission.id_field)
+        if self.connection.over:
+            return
+        for each, apns_id in zip(done, apns_ids or [each.apns_id for each in done], strict=True):
+            self._respond(each.request, response, apns_id, each.id_field)
 
     def _respond(self, request: Request, response: Response, apns_id: str | None, id_field: bytes) -> None:
         self.requests.respond(request.stream, response.fields(apns_id, id_field), response.body())
