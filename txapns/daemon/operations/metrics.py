@@ -332,21 +332,20 @@ class _CountedIntake:
         self, app: str, drafts: Sequence[Draft], idempotency: Idempotency | None = None, caller: Caller = ANYBODY
     ) -> Deferred[list[Receipt]]:
         """See :meth:`IIntake.accept`."""
-
         began = self._metrics.clock.seconds()
+        accepting = self._intake.accept(app, drafts, idempotency, caller).addCallback(self._accepted, app, began)
+        return accepting.addErrback(self._refused) if self._refusals else accepting
 
-        def accepted(receipts: list[Receipt]) -> list[Receipt]:
-            self._metrics.stored(self._face, self._metrics.clock.seconds() - began)
-            new = [len(receipt.numbers) for receipt in receipts if not receipt.earlier]
-            self._metrics.received(self._face, app, sum(new))
-            return receipts
+    def _accepted(self, receipts: list[Receipt], app: str, began: float) -> list[Receipt]:
+        self._metrics.stored(self._face, self._metrics.clock.seconds() - began)
+        new = [len(receipt.numbers) for receipt in receipts if not receipt.earlier]
+        self._metrics.received(self._face, app, sum(new))
+        return receipts
 
-        def refused(failure: Failure) -> Failure:
-            if self._refusals and isinstance(failure.value, RequestRefused):
-                self._metrics.refused(self._face, failure.value.status)
-            return failure
-
-        return self._intake.accept(app, drafts, idempotency, caller).addCallbacks(accepted, refused)
+    def _refused(self, failure: Failure) -> Failure:
+        if isinstance(failure.value, RequestRefused):
+            self._metrics.refused(self._face, failure.value.status)
+        return failure
 
     def wait(self, receipts: Sequence[Receipt], timeout: float) -> Deferred[Mapping[int, Outcome]]:
         return self._intake.wait(receipts, timeout)
