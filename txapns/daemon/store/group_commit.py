@@ -58,7 +58,7 @@ _TRANSACTION = 2 * 2**20
 _SMALL, _FEW = 2**16, 100
 
 # For how many turns of the reactor at most what has gathered waits for more, while each of them brings more.
-_TURNS = 4
+_TURNS = 2
 
 
 class Transactions(Protocol[_C_co]):
