@@ -16,18 +16,17 @@ T = TypeVar("T")
 class Result(Deferred[T]):
     """A ``Deferred`` that, when it is awaited in a task of asyncio, says what to do instead."""
 
-    def __await__(self) -> Generator[Deferred[T], None, Any]:
+    def __await__(self) -> Generator[Deferred[T], Any, T]:
+        if self.called and not self.paused:
+            return (yield from super().__iter__())
         try:
-            while not self.called or self.paused:
-                yield self
+            result: T = yield self  # what awaits it sends the result
         except RuntimeError as error:
             if not str(error).startswith("Task got bad yield"):
                 raise
             said = "a task of asyncio cannot await a Deferred; use the APNSClient of txapns.aio"
             raise RuntimeError(said) from None
-        if isinstance(self.result, Failure):
-            return (yield from super().__iter__())  # it raises
-        return self.result
+        return result
 
 
 class Waiters(Generic[T]):

@@ -179,9 +179,7 @@ class APNSClient:
         :raises APNSError: (through the ``Deferred``) any other: it was not processed, so it can be sent again safely.
         :raises TypeError: (through the ``Deferred``) an argument has the wrong type.
         """
-        closed = self._refuse_if_closed()
-        if closed is not None:
-            return fail(closed)
+        self._home.check()
         try:
             checked(notification)
             return self._pool.submit(self._single(self._pool, 0, settled(token), device_of(token), notification))
@@ -218,9 +216,7 @@ class APNSClient:
         :raises APNSError: (through the ``Deferred``) any other: it was not processed, so it can be sent again safely.
         :raises TypeError: (through the ``Deferred``) ``notification`` is not a :class:`~txapns.Notification`.
         """
-        closed = self._refuse_if_closed()
-        if closed is not None:
-            return fail(closed)
+        self._home.check()
         try:
             if self.gateway.protocol != "http2":
                 raise InvalidGateway(f"{self.gateway} has no broadcasts; only the HTTP/2 provider API has")
@@ -339,9 +335,9 @@ class APNSClient:
         first: bool = False,
         apns_id: Callable[[Any], str] | None = None,
     ) -> Deferred[Batch]:
-        closed = self._refuse_if_closed()
-        if closed is not None:
-            return fail(closed)
+        self._home.check()
+        if self._closed is not None:
+            return fail(ClientClosed("the client is closed"))
         if deadline is not None and not 0 <= deadline < math.inf:
             return fail(ValueError("the deadline is not a non-negative number of seconds"))
         return self._batch(self._reactor, self._pool, triples, self._send, deadline, apns_id).start(first)
@@ -357,10 +353,6 @@ class APNSClient:
         idle_timeout = options.idle_timeout or CHANNELS_IDLE
         options = attrs.evolve(options, idle_timeout=idle_timeout, min_connections=0, max_connections=1, retries=0)
         return Pool(self._reactor, self.gateway.management(), self.credential, options)
-
-    def _refuse_if_closed(self) -> ClientClosed | None:
-        self._home.check()
-        return None if self._closed is None else ClientClosed("the client is closed")
 
 
 def default_topic(credential: Credential, topic: str | None) -> str | None:

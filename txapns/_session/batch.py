@@ -390,7 +390,7 @@ class SingleSending(Single["Accepted | Rejection"]):
     def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]], body: bytes = b"") -> None:
         """APNs accepted it."""
         fields = dict(headers)
-        apns_id = fields.get(b"apns-id", fields.get(b"apns-request-id"))
+        apns_id = fields.get(b"apns-id") or fields.get(b"apns-request-id")
         self.settle(Accepted(self.identifier, self.token, _text(apns_id), _text(fields.get(b"apns-unique-id"))))
 
     def rejected(self, delivery: Delivery, rejection: Rejection) -> None:
