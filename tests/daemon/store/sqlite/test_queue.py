@@ -33,6 +33,7 @@ __all__ = [
     "SQLiteLanesTests",
     "SQLiteQueueMachine",
     "SQLiteQueueTests",
+    "TogetherTests",
 ]
 
 
@@ -105,6 +106,24 @@ class NumberTests(WorldCase):
         [receipt] = result(self.world.clock, accepting)
         self.failureResultOf(failing, ValueError)
         self.assertGreater(self.reserved(), receipt.numbers[-1])
+
+
+class TogetherTests(WorldCase):
+    """Requests that are stored in one transaction."""
+
+    def test_one_date(self) -> None:
+        """They are accepted at the same time, in their order, so that they can be one block, whenever they came."""
+        accepting = []
+        for n in range(5):
+            accepting.append(self.world.queue.accept([message(self.world, 2, start=2 * n)]))
+            self.world.clock.rightNow += 0.01  # without a turn of the reactor
+        numbers = [number for each in accepting for number in result(self.world.clock, each)[0].numbers]
+        leased = self.do("lease", "chess", 100, self.world.clock.seconds() + 60)
+        self.assertEqual([each.number for each in leased], numbers)
+        self.assertEqual([int.from_bytes(each.token, "big") for each in leased], list(range(10)))
+        self.assertEqual({each.accepted_at for each in leased}, {leased[-1].accepted_at})
+        [later] = self.do("accept", [message(self.world)])
+        self.assertEqual([each.number for each in self.do("lease", "chess", 9, START + 60)], [*later.numbers])
 
 
 class DamagedTests(WorldCase):

@@ -225,6 +225,8 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
         flows = find_flows(connection, self._state, keys, apps)
         for acceptance in new:
             acceptance.apps, acceptance.flows = apps, flows
+            # What is stored together was accepted at the same time, and so it is a few blocks, however many callers.
+            acceptance.date, acceptance.due = new[-1].date, new[-1].due
         add(connection, new)
         self._supersede(connection, acceptances, new)
         self._reserving = self._reserved
