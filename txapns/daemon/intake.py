@@ -224,10 +224,10 @@ class _StoredHeaders:
         # By the identity of a draft's, and what is added.
         self._known: dict[tuple[int, str | None, Environment | None], Mapping[str, str]] = {}
 
-    def of(self, draft: Draft, document: Mapping[str, object]) -> Mapping[str, str]:
+    def of(self, draft: Draft, document: Mapping[str, object] | None) -> Mapping[str, str]:
         """Add the push type that follows from the payload, which is decoded now, and the side."""
         headers, environment = draft.headers, draft.environment
-        push_type = None if _PUSH_TYPE in headers else push_type_of(document)
+        push_type = None if document is None or _PUSH_TYPE in headers else push_type_of(document)
         if push_type is None and environment is None:
             return headers
         key = id(headers), push_type, environment
@@ -238,19 +238,21 @@ class _StoredHeaders:
         return found
 
 
-def _check(draft: Draft, position: int, app: App, checked: Mapping[str, str], fitting: bool) -> Mapping[str, object]:
+def _check(
+    draft: Draft, position: int, app: App, checked: Mapping[str, str], fitting: bool
+) -> Mapping[str, object] | None:
     """
     Refuse what cannot be sent to Apple, or is absurdly large.
 
     :param checked: header fields that are checked already.
     :param fitting: whether the lengths of all device tokens are checked already.
-    :returns: the decoded payload.
+    :returns: the decoded payload; ``None`` if the face has decoded it.
     """
     if len(draft.payload) > MAX_PAYLOAD:
         path = f"{_path(draft, position)}.payload"
         raise TooLarge(f"{path}: {len(draft.payload)} bytes; {MAX_PAYLOAD} are allowed", path=path)
     try:
-        document = payloads.decode(draft.payload) if draft.document is None else draft.document
+        document = None if draft.decoded else payloads.decode(draft.payload)
     except InvalidPayload as error:
         raise _malformed(f"{_path(draft, position)}.payload", str(error)) from None
     if draft.headers is not checked and draft.headers != checked:

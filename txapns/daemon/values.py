@@ -84,8 +84,6 @@ class _Value(msgspec.Struct, frozen=True, gc=False):
     def __repr__(self) -> str:
         shown = {}
         for name in self.__struct_fields__:
-            if name == "document":
-                continue
             value = getattr(self, name)
             shown[name] = len(value) if isinstance(value, list | tuple | range | bytes) else value
         return f"{type(self).__name__}({', '.join([f'{name}={each!r}' for name, each in shown.items()])})"
@@ -237,7 +235,7 @@ class Draft(_Value, frozen=True, gc=False):
     :ivar lane: the lane that the caller asks for; ``None`` if the daemon chooses.
     :ivar environment: the side that it is for, of an app with two; ``None`` for that of each device token, or for
         production if it is a broadcast.
-    :ivar document: the payload, if the face has decoded it, which nobody does twice.
+    :ivar decoded: whether the face has decoded the payload, which nobody does twice, and found the push type.
     """
 
     payload: bytes
@@ -248,7 +246,7 @@ class Draft(_Value, frozen=True, gc=False):
     rate: int | None = None
     lane: Lane | None = None
     environment: Environment | None = None
-    document: Mapping[str, object] | None = None
+    decoded: bool = False
 
 
 class Message(_Value, frozen=True, gc=False):

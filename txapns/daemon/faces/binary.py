@@ -23,7 +23,7 @@ everything was handed to the network; otherwise the next connection lists it aga
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -46,6 +46,7 @@ from txapns.daemon.intake import MAX_TOKEN
 from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake
 from txapns.daemon.values import ANYBODY, App, Caller, Draft, FeedbackEntry
 from txapns.errors import InvalidPayload
+from txapns.notification import push_type_of
 from txapns.reasons import Status
 from txapns.wire import feedback
 from txapns.wire.frames import MalformedFrame, NotificationParser, ReceivedNotification, encode_error
@@ -66,8 +67,8 @@ _MAX_FRAME = 2 * 0xFFFF
 _LINGER = 1.0  # seconds between an error packet and the close, for the client to read it
 _CLOSE = 5.0  # seconds that the client may then take to close
 
-# A notification, and its payload.
-_Decoded: TypeAlias = tuple[ReceivedNotification, Mapping[str, object]]
+# A notification, and the push type that follows from its payload.
+_Decoded: TypeAlias = "tuple[ReceivedNotification, str | None]"
 
 _log = Logger()
 
@@ -221,18 +222,18 @@ class _Notifications(FaceProtocol):
         elif received or self._partial is None:
             self._partial = self.connection.active
         app = self._face.callers.get(self._app)
-        documents = list[Mapping[str, object]]()
+        push_types = list[str | None]()
         topic = app is None or not lacks_topic(app)
         for notification in received:
-            found = _document_of(notification, topic)
+            found = _push_type_of(notification, topic)
             if isinstance(found, int):
-                received, fault = received[: len(documents)], (found, _named(notification, found))
+                received, fault = received[: len(push_types)], (found, _named(notification, found))
                 break
-            documents.append(found)
+            push_types.append(found)
         if received:
             self.connection.mark_authenticated()
             self._storing = True
-            storing = self._store(list(zip(received, documents, strict=True)), fault, app)
+            storing = self._store(list(zip(received, push_types, strict=True)), fault, app)
             Deferred.fromCoroutine(storing).addErrback(self._failed)
         elif fault is not None:
             self._refuse(*fault)
@@ -323,9 +324,9 @@ class _Notifications(FaceProtocol):
         self._take()
 
 
-def _document_of(notification: ReceivedNotification, topic: bool) -> Mapping[str, object] | int:
+def _push_type_of(notification: ReceivedNotification, topic: bool) -> str | int | None:
     """
-    Decode the payload of a notification; or find the status that says why it cannot be sent to Apple.
+    Find the push type that follows from the payload; or the status that says why it cannot be sent to Apple.
 
     A payload cannot be too long, since its length has 16 bits.
 
@@ -341,7 +342,7 @@ def _document_of(notification: ReceivedNotification, topic: bool) -> Mapping[str
     if not payload:
         return Status.MISSING_PAYLOAD
     try:
-        return payloads.decode(payload)
+        return push_type_of(payloads.decode(payload))
     except InvalidPayload:
         return Status.UNKNOWN
 
@@ -354,10 +355,10 @@ def _named(notification: ReceivedNotification, status: int) -> int | None:
 def _drafts(received: Sequence[_Decoded], app: App | None) -> list[Draft]:
     """Combine consecutive notifications that are equal; those with equal fields share the header fields."""
     drafts: list[Draft] = []
-    known: dict[tuple[int | None, int | None], dict[str, str]] = {}
+    known: dict[tuple[int | None, int | None, str | None], dict[str, str]] = {}
     before, shared, tokens = b"", None, list[bytes]()
-    for (_, token, payload, _, expiration, priority), document in received:
-        fields = expiration, priority
+    for (_, token, payload, _, expiration, priority), push_type in received:
+        fields = expiration, priority, push_type
         if payload == before and fields == shared:
             tokens.append(token)
             continue
@@ -365,12 +366,14 @@ def _drafts(received: Sequence[_Decoded], app: App | None) -> list[Draft]:
         headers = known.get(fields)
         if headers is None:
             headers = known[fields] = _headers(*fields, app)
-        drafts.append(Draft(payload, headers, tokens, document=document))
+        drafts.append(Draft(payload, headers, tokens, decoded=True))
     return drafts
 
 
-def _headers(expiration: int | None, priority: int | None, app: App | None) -> dict[str, str]:
-    headers = {} if app is None else default_headers(app)
+def _headers(expiration: int | None, priority: int | None, push_type: str | None, app: App | None) -> dict[str, str]:
+    headers = {} if push_type is None else {"apns-push-type": push_type}
+    if app is not None:
+        headers.update(default_headers(app))
     if expiration is not None:
         headers["apns-expiration"] = str(expiration)
     if priority is not None:
