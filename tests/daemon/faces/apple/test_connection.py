@@ -187,13 +187,20 @@ class HostileTests(AppleCase):
             self.reactor.advance(1)
 
     def test_fast(self) -> None:
-        """A client may send requests as fast as they are answered, but not as many frames that belong to none."""
+        """A client may send notifications as fast as they are stored, but not as many other frames or bad requests."""
         self.patch(connection, "_FRAMES", (20, 1))
         caller = self.caller()
         for _ in range(40):
             self.assertEqual(self.after(caller, caller.begin(), 0.002).status, 200)
         caller.server.dataReceived(frame(6, b"12345678") * 30)
         self.assertTrue(caller.gone)
+        caller = self.caller()
+        self.after(caller, caller.begin())
+        bad = 0
+        while not caller.gone and bad < 30:
+            caller.begin(body=b"")
+            bad += 1
+        self.assertLess(bad, 30)
 
     def test_no_window(self) -> None:
         """A client that gives no window for its answers is cut."""

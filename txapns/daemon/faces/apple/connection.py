@@ -7,7 +7,7 @@ from the beginning. A request that is not authenticated is answered as soon as i
 stream ends a moment later, so unauthenticated callers hold no streams; after some such requests they are sent away.
 Bytes are given back to the peer's window when the notification is stored, so one connection makes us hold at most
 64 KiB. The number of frames in a second is limited for everybody, and so is the number of SETTINGS. The two frames of a
-whole request do not count: the streams and the window limit requests, and a client may send as many as are stored.
+notification do not count: a client may send as many of these as can be stored. What is refused at once does count.
 """
 
 from __future__ import annotations
@@ -220,7 +220,6 @@ class AppleConnection(FaceProtocol):
         self._http2 = self._http2 or self.requests.begun
         if requests:
             self.connection.active = now
-            self._budget.give_back(_REQUEST_FRAMES * len(requests))
             self._take(requests)
         if not self._context.options.keys:
             self._hold()
@@ -368,6 +367,7 @@ class AppleConnection(FaceProtocol):
                 group = submissions.setdefault((meant.app, meant.caller.name), [])
             group.append(checked)
         for (app, _), group in submissions.items():
+            self._budget.give_back(_REQUEST_FRAMES * len(group))
             self._under_way += len(group)
             if self._context.options.mode == "queue":
                 looked = self._context.feedback.known(app, [each.token for each in group])
