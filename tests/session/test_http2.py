@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timezone
+from weakref import WeakSet
 
 import attrs
 from OpenSSL import SSL
@@ -12,7 +14,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from tests.session.http2_case import ALERT, OK, TIMEOUT, Events, ProtocolCase, Transport
+from tests.session.http2_case import ALERT, OK, TIMEOUT, Events, Outcomes, ProtocolCase, Transport
 from txapns import errors
 from txapns._session import http2
 from txapns._session.http2 import LOOKS, TOKEN_HELD, ProviderAPIProtocol
@@ -38,6 +40,33 @@ class Question:
     def headers(self, topic: str | None = None) -> tuple[tuple[bytes, bytes], ...]:
         """Give the header fields."""
         return ((b"apns-channel-id", b"abc="),)
+
+
+class Alive(Outcomes):
+    """Counts, whenever one is accepted, which of all deliveries are still kept; it keeps none itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.all: WeakSet[Delivery] = WeakSet()
+        self.counts: list[int] = []
+
+    def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]], body: bytes = b"") -> None:
+        """APNs accepted it."""
+        super().accepted(delivery, headers, body)
+        self.counts.append(len(self.all))
+
+
+class LettingGoTests(ProtocolCase):
+    """What is kept of deliveries while those after them are settled."""
+
+    def test_each(self) -> None:
+        """Of many that are accepted by one read, each is let go when the next is settled."""
+        self.ready()
+        self.outcomes = alive = Alive()
+        self.deliver(*range(10))
+        alive.all.update(self.protocol.in_flight_of(alive))
+        self.answer(*range(1, 20, 2))
+        self.assertEqual(alive.counts, list(range(10, 0, -1)))
 
 
 class OtherMessageTests(ProtocolCase):
