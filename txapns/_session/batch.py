@@ -345,8 +345,8 @@ def _text(value: bytes | None) -> str | None:
 
 class Single(_Listener, Result[T], Delivery):
     """
-    One request on its own: a delivery that receives its own outcome, and the ``Deferred`` of that. With an object for
-    each, Python's garbage collector would look through three for every request in flight.
+    One request on its own: a delivery that receives its own outcome, and the ``Deferred`` of that outcome. As three
+    separate objects they would give Python's garbage collector three times as much to look through.
 
     :param pool: what sends it.
     :param identifier: the caller's identifier, and the others as for :class:`~txapns.delivery.Delivery`.

@@ -407,8 +407,8 @@ class ProviderAPIProtocol(GatewayProtocol):
 
 
 def _accept(received: Round[Delivery]) -> None:
-    # Each is let go before the next is settled. What is sent in answer takes its place in memory, so the garbage
-    # collector, which runs when there are more objects than before, rarely has to.
+    # Each is dropped before the next is settled, so that what is sent in answer takes its place in memory: Python's
+    # garbage collector runs when the number of objects has grown.
     accepted = received.accepted
     accepted.reverse()
     while accepted:

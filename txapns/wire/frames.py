@@ -428,8 +428,8 @@ class NotificationParser:
         return received
 
 
-# Each of these reads the message at a place of the stream. It returns the message and its end; or, while it is
-# incomplete, None and where it ends as far as known.
+# Each of these reads the message at a place of the stream. It returns the message and where it ends; or, while it is
+# incomplete, None and how far the stream must reach before it is worth reading on.
 _Read: TypeAlias = "tuple[ReceivedNotification | None, int]"
 
 

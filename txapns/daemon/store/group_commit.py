@@ -6,9 +6,9 @@ while one transaction is being written, the writes that come gather, and they ar
 the writer idle is handed over at the end of the reactor's turn, with what else comes in that turn: it waits for no
 timer. A ``Deferred`` fires when its write is on the disk.
 
-Those who learn that their writes are on the disk mostly have more at once. So what has gathered meanwhile is not handed
-over in the same turn, but after one that brings nothing more; otherwise callers that have once become two groups, of
-which one waits for the other's transaction, would remain two groups for good, and have twice as many transactions.
+Callers that learn that their writes are on the disk often have more to write at once. So what has gathered meanwhile is
+not handed over in the same turn of the reactor, but after a turn that brings nothing more. Otherwise callers that have
+once split into two groups, each waiting for the other's transaction, would stay split, with twice as many transactions.
 
 ::
 
@@ -57,7 +57,7 @@ _TRANSACTION = 2 * 2**20
 # A write with more bytes or rows takes some milliseconds.
 _SMALL, _FEW = 2**16, 100
 
-# For how many turns of the reactor at most what has gathered waits for more, while each of them brings more.
+# The most turns of the reactor for which gathered writes wait, as long as each turn brings more.
 _TURNS = 2
 
 

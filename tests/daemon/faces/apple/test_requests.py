@@ -112,6 +112,11 @@ class SubmissionTests(_Case):
         found = submission_of(request(gzip.compress(BODY)), head_of(), meant(content_encoding="gzip"))
         self.assertEqual((found.payload, found.apns_id), (BODY, None))
 
+    def test_secret(self) -> None:
+        """The credential, which is among the header fields, is not shown."""
+        shown = meant(authorization="bearer secret")
+        self.assertNotIn("secret", f"{shown} {submission_of(request(), head_of(), shown)}")
+
     def test_refused(self) -> None:
         """Invalid ones are refused in Apple's words."""
         cases = [

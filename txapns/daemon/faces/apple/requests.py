@@ -115,7 +115,7 @@ class Meant:
     :ivar environment: the side that a broadcast is for.
     """
 
-    fields: Mapping[str, str]
+    fields: Mapping[str, str] = attrs.field(repr=False)  # a credential is among them
     headers: Mapping[str, str]
     app: str
     caller: Caller
@@ -145,10 +145,10 @@ class Submission(msgspec.Struct, frozen=True, eq=False, gc=False):
 
 class Pattern:
     """
-    The header fields of a request, with which those of the next one are compared: nearly all clients send the same
-    fields in the same order, so it mostly differs in what is its own.
+    The header fields of a request, to compare the next one with. Nearly all clients send the same fields in the same
+    order, so requests mostly differ only in the few fields that are each one's own.
 
-    :param meant: what the request means, and what all mean that are like it.
+    :param meant: what the request means, and all others that are like it.
     """
 
     def __init__(self, headers: Headers, meant: Meant) -> None:
@@ -251,8 +251,8 @@ def submission_of(request: Request, head: Head, meant: Meant) -> Submission:
 
 def drafts_of(submissions: Sequence[Submission]) -> list[Draft]:
     """
-    Give the notifications that are asked for, in order. Requests that follow one another and differ only in the device
-    and the id are one notification for several devices, which is stored and sent for less.
+    Make the notifications that some requests ask for, in order. Consecutive requests that differ only in the device and
+    the id become one notification for several devices, which costs less to store and to send.
     """
     drafts = []
     for (meant, payload, chosen), group in groupby(submissions, _shared):

@@ -9,9 +9,10 @@ after it are skipped.
 One process has the database, so leases need not be on the disk: they end with the process, and no notification can stay
 leased for ever. Leasing needs no write, and works even with a full disk.
 
-Most notifications are leased right after they were accepted, when nothing of their flow is before them. So it is
-remembered of a flow before which time nothing of it is due, and what is accepted meanwhile is kept as its *arrivals*:
-those are next, and can be leased without a look into the database. Where that is not known, the database tells.
+Most notifications are leased right after they were accepted, when nothing of their flow is before them. So a flow may
+have a time before which nothing of it is due, except for what was accepted since that became known. This is kept in
+memory as the flow's *arrivals*, which are leased without a look into the database. For a flow without such a time, the
+database is asked.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ class Leases:
 
     def first(self, flow: int, due: int) -> float | None:
         """
-        Tell when the first free notification of a flow is due, or that none is before some time.
+        Tell when the first free notification of a flow is due, as far as that is known without the database.
 
         :param due: the time until which it has to be known.
         :returns: a time after ``due``, or that of the first arrival; ``None`` if the database has to be asked.

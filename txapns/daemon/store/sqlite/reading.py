@@ -1,9 +1,9 @@
 """
-How notifications are read that are to be leased.
+How notifications are read that are to be leased, unless they are in memory as arrivals.
 
-Every notification passes here. What all have is read as one array for each column, and their tokens and ids as one blob
-each, which are cut here: hexadecimal digits in a row of JSON for each notification took twice as long. The few that
-have more to them are listed besides.
+What all of them have is read as one array for each column, and their tokens and ids as one blob each, which are cut
+here: a row of JSON for each notification, with hexadecimal digits, took twice as long. What only a few have, such as a
+date before which they are not sent, is read as a row for each of these.
 """
 
 from __future__ import annotations
