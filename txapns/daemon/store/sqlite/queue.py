@@ -365,13 +365,17 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
 
     def _firsts(self, connection: sqlite3.Connection | None, app: str, due: int) -> dict[int, float] | None:
         """Tell when the first free notification of each flow of an app is due, if that is not later than a time."""
-        lanes = self._state.app_flows.get(app, {})
-        firsts = {flow: self._leases.first(flow, due) for flow in lanes}
-        unknown = [flow for flow, first in firsts.items() if first is None]
-        found = {flow: first for flow, first in firsts.items() if first is not None}
-        if not unknown:
-            return found
-        return None if connection is None else {**found, **self._look(connection, unknown)}
+        found: dict[int, float] = {}
+        unknown: list[int] = []
+        for flow in self._state.app_flows.get(app, ()):
+            first = self._leases.first(flow, due)
+            if first is not None:
+                found[flow] = first
+            elif connection is None:
+                return None  # at once, since there may be thousands of flows
+            else:
+                unknown.append(flow)
+        return {**found, **self._look(connection, unknown)} if connection is not None and unknown else found
 
     def _look(self, connection: sqlite3.Connection, flows: Iterable[int]) -> dict[int, float]:
         """Find out when the first free notification of each of some flows is due."""
