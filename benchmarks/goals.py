@@ -72,7 +72,8 @@ def main() -> None:
         for goal in (goal for experiment in experiments for goal in experiment.goals):
             print(f"{goal.name:12} {goal.bound:>9}  {goal.says}")
         return
-    given.directory.mkdir(parents=True, exist_ok=True)
+    for directory in filter(None, (given.directory, given.docs)):
+        directory.mkdir(parents=True, exist_ok=True)
     settings = Settings(1 if given.quick else given.rounds, given.quick, given.directory)
     found, worked, began = [], True, time.monotonic()
     for row, measurable in run(experiments, settings):
