@@ -194,9 +194,9 @@ class FileTests(SynchronousTestCase):
         world = SQLiteWorld(Path(self.mktemp()))
         self.addCleanup(world.stop)
         result(world.clock, world.queue.accept([message(world)]))
-        with closing(sqlite3.connect(world.path)) as other:
-            other.execute("DROP TABLE queue_app")
         [leased] = result(world.clock, world.queue.lease("chess", 1, START + 60))
+        with closing(sqlite3.connect(world.path)) as other:
+            other.execute("DROP TABLE queue_delivery")
         settling = world.queue.settle([Settlement(leased.number, State.ACCEPTED, 200)])
         self.assertRaises(Unavailable, result, world.clock, settling)
         self.assertIn("damaged", world.database.trouble)

@@ -146,6 +146,9 @@ class DamagedTests(WorldCase):
             ("queue_message", "number", "1000000"),
             ("queue_delivery", "attempts", "'none'"),
             ("queue_delivery", "apns_id", "x'01'"),
+            ("queue_delivery", "message", "'none'"),
+            ("queue_delivery", "superseded", "'no'"),
+            ("queue_delivery", "not_before", "'soon'"),
         ):
             before, bad, after = (self.do("accept", [message(self.world)])[0].numbers[0] for _ in range(3))
             self.harm(table, column, value, bad)  # a message has the number of its first delivery
@@ -156,6 +159,14 @@ class DamagedTests(WorldCase):
             self.assertEqual([event["numbers"] for event in events], [[bad]], value)
             self.assertEqual(self.world.queue.waiting("chess").count, 2)
             self.do("settle", [Settlement(each.number, State.ACCEPTED, 200) for each in leased])
+
+    def test_due(self) -> None:
+        """If only the time when it is due is damaged, a notification is due at the next start."""
+        numbers = list(self.do("accept", [message(self.world, 2)])[0].numbers)
+        self.harm("queue_delivery", "due", "'soon'", numbers[0])
+        self.world.restart()
+        leased = self.do("lease", "chess", 10, self.world.clock.seconds() + 60)
+        self.assertEqual([each.number for each in leased], list(reversed(numbers)))
 
     def test_entries(self) -> None:
         """A damaged notification is not listed, and does not hide the others."""

@@ -20,19 +20,22 @@ __all__ = ["PART", "place", "place_these"]
 PART = 1_000
 
 # What has the date of the last one, then later dates: SQLite would not seek to (not_before, number) > (?, ?), since the
-# number is the row's, but to the date, of which there may be a million.
-_PART = """
+# number is the row's, but to the date, of which there may be a million. A damaged date counts as 0: it is due at once,
+# and whoever leases it finds the damage.
+_PART = f"""
 SELECT * FROM (
-    SELECT not_before, number, due FROM queue_delivery WHERE state = 0 AND attempts = 0 AND not_before IS NOT NULL
-    AND not_before = ? AND number > ? ORDER BY number LIMIT ?
+    SELECT not_before, number, abs(due - not_before + ?1) >= {STEP} FROM queue_delivery
+    WHERE state = 0 AND attempts = 0 AND not_before IS NOT NULL AND not_before = ?2 AND number > ?3
+    ORDER BY number LIMIT ?4
 )
 UNION ALL
 SELECT * FROM (
-    SELECT not_before, number, due FROM queue_delivery WHERE state = 0 AND attempts = 0 AND not_before IS NOT NULL
-    AND not_before > ? ORDER BY not_before, number LIMIT ?
+    SELECT not_before, number, abs(due - not_before + ?1) >= {STEP} FROM queue_delivery
+    WHERE state = 0 AND attempts = 0 AND not_before IS NOT NULL AND not_before > ?2
+    ORDER BY not_before, number LIMIT ?4
 )
-LIMIT ?
-"""
+LIMIT ?4
+"""  # noqa: S608 - no values but a number of our own
 
 _PLACE_THESE = """
 UPDATE queue_delivery SET due = not_before - ? WHERE number IN (SELECT value FROM json_each(?)) AND state = 0
@@ -54,8 +57,8 @@ def place(connection: sqlite3.Connection, after: Mark, lead: int, leased: Iterab
     :returns: the last one that was looked at; ``None`` at the end.
     """
     date, number = after
-    found = connection.execute(_PART, [date, number, PART, date, PART, PART]).fetchall()
+    found = connection.execute(_PART, [lead, date, number, PART]).fetchall()
     staying = set(leased)
-    moved = [number for date, number, due in found if abs(due - date + lead) >= STEP and number not in staying]
+    moved = [number for _, number, is_misplaced in found if is_misplaced and number not in staying]
     place_these(connection, moved, lead)
     return (found[-1][0], found[-1][1]) if len(found) == PART else None
