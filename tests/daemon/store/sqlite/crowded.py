@@ -17,9 +17,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from tests.daemon.store.crowd import Crowd
 from tests.daemon.store.statements import Statements
 from txapns.daemon.store.sqlite.copying import copying
+from txapns.daemon.store.sqlite.tables import array
 
 __all__ = ["ALLOWED", "STATEMENTS", "STEPS", "Costs", "RecordingConnection", "attempt", "check", "crowded"]
 
@@ -32,6 +35,7 @@ _STATEMENT = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\b")
 _PAGE = re.compile(r"LIMIT \?\d*[\s)]*\Z")  # a page, whose size is the last parameter
 _EVERY = 10  # steps at a time are counted
 _ROWS = 500  # in a page, at most
+_ITEMS = 100  # in an array, or in a range of numbers, at most
 
 #: Statements that may take longer, by a part of their text, and why.
 ALLOWED: Mapping[str, str] = {
@@ -131,8 +135,24 @@ def attempt(costs: Costs, statement: str, parameters: Any, most: int) -> None:
         return
     if _PAGE.search(statement) and parameters[-1] > _ROWS:  # a page of many rows takes steps for each
         parameters = [*parameters[:-1], _ROWS]
+    parameters = [_shortened(each) for each in parameters]
     with suppress(sqlite3.IntegrityError):  # what it adds is there
         steps = costs.steps(statement, parameters)
         if steps > most:
             plan = "\n".join(costs.plan(statement, parameters))
             raise AssertionError(f"{steps} steps, since much is kept: {statement}\n{parameters}\n{plan}")
+
+
+def _shortened(parameter: object) -> object:
+    """Leave so many items of an array, and numbers of each range in it, since each of them takes steps."""
+    if isinstance(parameter, str) and parameter.startswith("["):
+        with suppress(msgspec.DecodeError):  # it may be other text
+            return array([_narrowed(each) for each in msgspec.json.decode(parameter)[:_ITEMS]])
+    return parameter
+
+
+def _narrowed(item: object) -> object:
+    match item:
+        case [int(first), int(end)]:
+            return [first, min(end, first + _ITEMS)]
+    return item
