@@ -21,7 +21,7 @@ from txapns.daemon.sending.context import SenderContext
 from txapns.daemon.sending.sender import CHUNK, AppSender
 from txapns.daemon.sending.settling import Retries
 from txapns.daemon.store.cluster import HALF_OPEN, SingleNode
-from txapns.daemon.values import Limits, Pause, Settlement, State
+from txapns.daemon.values import Lane, Limits, Pause, Settlement, State
 from txapns.errors import TokensFailed
 from txapns.gateway import Gateway
 from txapns.interfaces import IMetrics
@@ -590,6 +590,27 @@ class FaultTests(DispatcherCase):
         ids = self.world.accept(5)
         self.world.advance(10.0)
         self.assertEqual(self.states(ids), [State.WAITING] * 5)
+        self.world.queue.broken = None
+        self.world.advance(2.5)
+        self.assertEqual(self.states(ids), [State.ACCEPTED] * 5)
+
+    def test_urgent_cannot_be_leased(self) -> None:
+        """What is urgent and cannot be leased now is not tried again and again, but after a pause."""
+        self.world.queue.broken = Unavailable("the database cannot be read", 2.0)
+        ids = self.world.accept(5, lane=Lane.URGENT)
+        leases = 0
+        lease = self.world.queue.lease
+
+        def count(*arguments: Any) -> Any:
+            nonlocal leases
+            leases += 1
+            if leases > 20:
+                self.world.queue.broken = None
+            return lease(*arguments)
+
+        self.patch(self.world.queue, "lease", count)
+        self.world.advance(10.0)
+        self.assertLess(leases, 10)
         self.world.queue.broken = None
         self.world.advance(2.5)
         self.assertEqual(self.states(ids), [State.ACCEPTED] * 5)

@@ -120,6 +120,7 @@ class AppSender:
         self._more = False  # something may be due now
         self._urgent = False  # something urgent may be due now
         self._full_until = 0.0  # until when the nodes together leave no room, as far as known
+        self._failed_until = 0.0  # until when nothing is leased, since the queue could not be read
         self._unsure = True  # something may become due before the alarm rings
         self._alarm = Alarm(context.reactor, self.expect)
         report = partial(context.cluster.report, name)
@@ -276,8 +277,9 @@ class AppSender:
         due = self._more or self._urgent
         if self._leasing or not due or not (self._app or self._find_app()) or not self._sends:
             return False
-        if self._clock.seconds() < self._breaker.until:
-            self._wake_at(self._breaker.until)
+        until = max(self._breaker.until, self._failed_until)
+        if self._clock.seconds() < until:
+            self._wake_at(until)
             return False
         count, only = self._room() if self._more else 0, None
         if not count and self._urgent:
@@ -345,7 +347,8 @@ class AppSender:
             self._urgent = self._urgent or urgent
             if result.check(Unavailable) is None:
                 _log.failure("{app}: notifications cannot be leased", result, app=self.name)
-            self._wake_after(_retry_after(result))
+            self._failed_until = self._clock.seconds() + _retry_after(result)
+            self._wake_at(self._failed_until)
         else:
             if result:
                 taken = self._take(result, life)
