@@ -123,7 +123,7 @@ class Intake:
         self._check(app, drafts, _tokens(drafts))
 
     def _check(self, app: str, drafts: Sequence[Draft], tokens: Sequence[bytes]) -> list[Mapping[str, str]]:
-        """Refuse a request for so many devices that is not valid; returns the header fields of each notification."""
+        """Refuse a request for these devices that is not valid; returns the header fields of each notification."""
         if self._stopping:
             raise Unavailable("the daemon is shutting down", _STOPPING)
         found = self._apps.get(app)
@@ -225,7 +225,11 @@ class _StoredHeaders:
         self._known: dict[tuple[int, str | None, Environment | None], Mapping[str, str]] = {}
 
     def of(self, draft: Draft, document: Mapping[str, object] | None) -> Mapping[str, str]:
-        """Add the push type that follows from the payload, which is decoded now, and the side."""
+        """
+        Add the push type that follows from the payload, and the side.
+
+        :param document: the decoded payload; ``None`` if the face has decoded it, and found the push type.
+        """
         headers, environment = draft.headers, draft.environment
         push_type = None if document is None or _PUSH_TYPE in headers else push_type_of(document)
         if push_type is None and environment is None:

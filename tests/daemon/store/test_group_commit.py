@@ -108,35 +108,33 @@ class GroupCommitTests(SynchronousTestCase):
         self.assertEqual([self.successResultOf(each) for each in (first, *waiting)], ["3 d", "3 b", "3 c"])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def in_turns(self, words: str) -> None:
-        """Write a word in each turn of the reactor, the first one in the next turn."""
+    def gather(self, words: str) -> SlowWorker:
+        """
+        Write "a", and while it is written "b". Once "a" is on the disk, write a word in each turn of the reactor from
+        the next one on. Returns the writer, which then has been given what was gathered.
+        """
 
         def write(rest: str) -> None:
             if rest:
                 self.write(rest[0])
                 self.clock.callLater(0, write, rest[1:])
 
-        self.clock.callLater(0, self.clock.callLater, 0, write, words)
-
-    def test_gathers_answered(self) -> None:
-        """What waited for a transaction waits also for what those who learn of its end write at once."""
         writer = self.writes.worker = SlowWorker("writer")
-        self.write("a").addCallback(lambda _: self.in_turns("cd"))
+        self.write("a").addCallback(lambda _: self.clock.callLater(0, self.clock.callLater, 0, write, words))
         self.clock.advance(0)
         self.write("b")
         writer.work()
         self.clock.advance(0)
-        writer.work()
+        return writer
+
+    def test_gathers_answered(self) -> None:
+        """What waited for a transaction waits also for what those who learn of its end write at once."""
+        self.gather("cd").work()
         self.assertEqual(self.database.commits, [["a"], ["a", "b", "c", "d"]])
 
     def test_gathers_few_turns(self) -> None:
         """But it does not wait for long, if there is always more."""
-        writer = self.writes.worker = SlowWorker("writer")
-        self.write("a").addCallback(lambda _: self.in_turns("cdefghij"))
-        self.clock.advance(0)
-        self.write("b")
-        writer.work()
-        self.clock.advance(0)
+        writer = self.gather("cdefghij")
         self.assertEqual(len(writer.left), 1)
         writer.work()
         self.assertEqual(self.database.commits, [["a"], ["a", "b", "c", "d"]])

@@ -177,12 +177,9 @@ class QueueState:
         """Forget flows of which nothing waits, given their ids."""
         gone = set(unused)
         self.flows = {key: flow for key, flow in self.flows.items() if flow not in gone}
-        for flow in gone:
-            self.flow_apps.pop(flow, None)
         with self.lock:
-            for lanes in self.app_flows.values():
-                for flow in gone & lanes.keys():
-                    del lanes[flow]
+            for flow in gone & self.flow_apps.keys():
+                del self.app_flows[self.flow_apps.pop(flow)][flow]
             self.leases.forget(gone)
 
     def leased_among(self, numbers: Sequence[int]) -> tuple[Counter[str], list[int]]:
