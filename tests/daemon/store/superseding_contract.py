@@ -196,6 +196,21 @@ class SupersedingContract(StoreContract):
         self.settle(leased, State.ACCEPTED, 200)
         self.case.assertEqual((self.states(first), self.waiting()), ([State.SUPERSEDED], 1))
 
+    def test_settled_late(self) -> None:
+        """What came back superseded, and is settled otherwise by then, is not told as superseded."""
+        first = self.newer(2)
+        accepted, retried = self.lease(seconds=5.0)
+        self.newer(2)
+        self.world.clock.advance(6.0)
+        late = [Settlement(accepted.number, State.ACCEPTED, 200)]
+        late.append(Settlement(retried.number, State.WAITING, 503, "Shutdown", None, self.now + 500.0))
+        settling = self.world.queue.settle(late)  # gathered, and stored together with what the lease finds
+        self.case.assertEqual(len(self.lease()), 2)
+        self.result(settling)
+        self.case.assertEqual(self.states(first), [State.ACCEPTED, State.SUPERSEDED])
+        self.case.assertEqual(self.told, [({"chess": 1}, [retried.number])])
+        self.case.assertEqual(self.waiting(), 2)
+
     def test_many(self) -> None:
         """A request for thousands supersedes thousands, of tokens with different lengths."""
         tokens = [n.to_bytes(2, "big") * (16 if n % 7 else 50) for n in range(3_000)]

@@ -168,7 +168,7 @@ class StoredQueue(Generic[_C]):
         return writing.addCallback(self._settled)
 
     def _conclude_marked(
-        self, app: str, numbers: Iterable[int], leased: list[Leased], again: Callable[[], Deferred[Lease]]
+        self, numbers: Iterable[int], leased: list[Leased], again: Callable[[], Deferred[Lease]]
     ) -> Deferred[Lease]:
         """
         Settle what is superseded and was leased when it came back into the queue.
@@ -177,17 +177,15 @@ class StoredQueue(Generic[_C]):
         :param again: leases more.
         :returns: a ``Deferred`` of what is leased. If nothing can be stored now, the others are sent all the same.
         """
-        found = list(numbers)
 
         def settled(_: None) -> Lease | Deferred[Lease]:
-            self._listeners.tell({app: len(found)}, found)
             return Lease(leased, more=True) if leased else again()
 
         def failed(failure: Failure) -> Lease:
             failure.trap(Unavailable)
             return Lease(leased, more=True)  # the others come back when their leases end
 
-        settling = self.settle([Settlement(number, State.SUPERSEDED) for number in found])
+        settling = self.settle([Settlement(number, State.SUPERSEDED) for number in numbers])
         return settling.addCallbacks(settled, failed)
 
     def _conclude(self, connection: _C, reports: list[Report]) -> Sequence[Settled]:

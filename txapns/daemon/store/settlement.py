@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
@@ -17,8 +18,9 @@ __all__ = [
     "Settled",
     "chosen_of",
     "dead_tokens",
-    "retried_of",
+    "returned_of",
     "row_of",
+    "supersede",
     "superseded_of",
 ]
 
@@ -52,7 +54,7 @@ class Settled:
     :ivar counts: how many notifications of which apps became final.
     :ivar noted: the apps of which tokens were noted as dead.
     :ivar recorded: the apps of which outcomes were recorded.
-    :ivar superseded: what is superseded instead of being tried again.
+    :ivar superseded: what was superseded.
     """
 
     counts: Mapping[str, int] = attrs.Factory(dict)
@@ -92,25 +94,26 @@ def _is_final(before: tuple[Settlement, int] | None) -> bool:
     return before is not None and before[0].state is not State.WAITING
 
 
-def retried_of(chosen: Mapping[int, tuple[Settlement, int]]) -> list[int]:
-    """Find those that are to be tried again."""
-    return [number for number, (each, _) in chosen.items() if each.state is State.WAITING]
+def returned_of(chosen: Mapping[int, tuple[Settlement, int]]) -> list[int]:
+    """Find those that may be marked as superseded: what is to be tried again, and what came back so."""
+    return [number for number, (each, _) in chosen.items() if each.state in (State.WAITING, State.SUPERSEDED)]
 
 
-def superseded_of(found: Iterable[tuple[int, str]], chosen: dict[int, tuple[Settlement, int]]) -> Superseded:
+def supersede(numbers: Iterable[int], chosen: dict[int, tuple[Settlement, int]]) -> None:
+    """Settle as superseded, with what came of the attempt, those that were marked meanwhile."""
+    for number in numbers:
+        each, date = chosen[number]
+        chosen[number] = Settlement(number, State.SUPERSEDED, each.status, each.reason), date
+
+
+def superseded_of(found: Iterable[tuple[int, str]], chosen: Mapping[int, tuple[Settlement, int]]) -> Superseded:
     """
-    Settle as superseded, with what came of the attempt, those that were marked meanwhile.
+    Tell what is superseded of notifications that have just become final.
 
     :param found: the number and the app of each.
     """
-    counts: dict[str, int] = {}
-    numbers = []
-    for number, app in found:
-        each, date = chosen[number]
-        chosen[number] = Settlement(number, State.SUPERSEDED, each.status, each.reason), date
-        counts[app] = counts.get(app, 0) + 1
-        numbers.append(number)
-    return Superseded(numbers, counts)
+    gone = [(number, app) for number, app in found if chosen[number][0].state is State.SUPERSEDED]
+    return Superseded([number for number, _ in gone], Counter(app for _, app in gone))
 
 
 def dead_tokens(

@@ -220,7 +220,7 @@ class PostgreSQLQueue(StoredQueue[Connection]):
                 return Lease(leased, claimed.more, claimed.full)
             rest = [each for each in leased if each.number not in marked]
             again = partial(self.lease, app, count, until, most, only, rate)
-            return self._conclude_marked(app, sorted(marked), rest, again)
+            return self._conclude_marked(sorted(marked), rest, again)
 
         return self._between(lend).addCallback(lent)
 

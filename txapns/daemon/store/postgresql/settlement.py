@@ -20,8 +20,9 @@ from txapns.daemon.store.settlement import (
     Settled,
     chosen_of,
     dead_tokens,
-    retried_of,
+    returned_of,
     row_of,
+    supersede,
     superseded_of,
 )
 from txapns.daemon.store.superseding import Superseded
@@ -79,9 +80,7 @@ stored AS (
 SELECT number, (SELECT name FROM queue_app WHERE id = app), token FROM gone
 """
 
-_SUPERSEDED = """
-SELECT number, (SELECT name FROM queue_app WHERE id = app) FROM queue WHERE number = ANY(%s) AND superseded
-"""
+_SUPERSEDED = "SELECT number FROM queue WHERE number = ANY(%s) AND superseded"
 
 _RETRIED = """
 UPDATE queue SET (due, attempts, status, reason) = (
@@ -115,7 +114,7 @@ def conclude(
     """
     by_date, chosen = chosen_of(reports)
     accepted = sorted(chain(*by_date.values()))
-    superseded = _supersede(connection, chosen)
+    _supersede(connection, chosen)
     gone = {*accepted, *[number for number, (each, _) in chosen.items() if each.state is not State.WAITING]}
     free(connection, freed, gone.__contains__)
     final, retried = [], []
@@ -127,6 +126,7 @@ def conclude(
     counts: dict[str, int] = {}
     recorded: dict[str, list[int]] = {}
     noted: list[Any] = []
+    superseded = Superseded()
     if accepted:
         values = {"numbers": bigints(accepted), "date": reports[-1].date, "node": node}
         if recording:
@@ -142,6 +142,7 @@ def conclude(
             counts[app] = counts.get(app, 0) + 1
             recorded.setdefault(app, []).append(number)
         noted = dead_tokens(sorted(found), chosen)  # in the order of their acceptance
+        superseded = superseded_of([(number, app) for number, app, _ in found], chosen)
     apps = recording & recorded.keys()
     dates = [report.date for report in reports]
     record(connection, [number for app in apps for number in recorded[app]], min(dates), max(dates))
@@ -150,12 +151,12 @@ def conclude(
     return Conclusion(counts, frozenset(app for app, *_ in noted), apps, superseded, freed)
 
 
-def _supersede(connection: Connection, chosen: dict[int, tuple[Settlement, int]]) -> Superseded:
+def _supersede(connection: Connection, chosen: dict[int, tuple[Settlement, int]]) -> None:
     """Settle as superseded what would be tried again and was marked meanwhile."""
-    retried = retried_of(chosen)
-    if not retried:
-        return Superseded()
-    return superseded_of(connection.execute(_SUPERSEDED, [bigints(sorted(retried))], prepare=True).fetchall(), chosen)
+    returned = returned_of(chosen)
+    if returned:
+        found = connection.execute(_SUPERSEDED, [bigints(sorted(returned))], prepare=True).fetchall()
+        supersede([number for (number,) in found], chosen)
 
 
 def _columns(rows: list[Row]) -> dict[str, Any]:

@@ -294,7 +294,7 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
 
         def lent(found: Lease | Damaged | _Early | _Marked) -> Lease | Deferred[Lease]:
             if isinstance(found, _Marked):
-                return self._conclude_marked(app, found.numbers, found.others, again)
+                return self._conclude_marked(found.numbers, found.others, again)
             if isinstance(found, _Early):
                 lead = self._timeline.lead()
                 placing = self._database.write(lambda connection: place_these(connection, found.numbers, lead))

@@ -13,8 +13,9 @@ from txapns.daemon.store.settlement import (
     Settled,
     chosen_of,
     dead_tokens,
-    retried_of,
+    returned_of,
     row_of,
+    supersede,
     superseded_of,
 )
 from txapns.daemon.store.sqlite import feedback_log
@@ -104,10 +105,12 @@ def _count_waiting(connection: sqlite3.Connection, numbers: list[int], state: Qu
 
 def _supersede(connection: sqlite3.Connection, chosen: dict[int, tuple[Settlement, int]]) -> Superseded:
     """Settle as superseded what would be tried again and was marked meanwhile."""
-    retried = retried_of(chosen)
-    if not retried:
+    returned = returned_of(chosen)
+    if not returned:
         return Superseded()
-    return superseded_of(connection.execute(_FIND_SUPERSEDED, [array(retried)]).fetchall(), chosen)
+    found = connection.execute(_FIND_SUPERSEDED, [array(returned)]).fetchall()
+    supersede([number for number, _ in found], chosen)
+    return superseded_of(found, chosen)
 
 
 def _note_dead(connection: sqlite3.Connection, chosen: Mapping[int, tuple[Settlement, int]]) -> frozenset[str]:
