@@ -60,7 +60,7 @@ class Bench:
         self.count = count
         self.size = size
         self.ids = _random_ids if random else Identifiers(wall_clock(reactor)).take
-        self.left = count // size
+        self.left = requests_of(count, size)
         self.waited: list[float] = []
 
     async def accept_some(self) -> None:
@@ -76,24 +76,31 @@ class Bench:
         """Make requests as many callers do at the same time."""
         await gatherResults([Deferred.fromCoroutine(self.accept_some()) for _ in range(CONCURRENCY)])
 
-    async def send_some(self, sent: list[int]) -> None:
-        """Lease and settle until everything is settled."""
-        while sent[0] < self.count:
-            leased = await self.queue.lease("chess", 250, self.clock.seconds() + 60)
+    async def send_some(self, unsent: list[int]) -> None:
+        """Lease and settle until as many as that are settled, and no more: perhaps no more wait."""
+        while unsent[0] > 0:
+            wanted = min(250, unsent[0])
+            unsent[0] -= wanted
+            leased = await self.queue.lease("chess", wanted, self.clock.seconds() + 60)
+            unsent[0] += wanted - len(leased)
             if leased:
                 await self.queue.settle([], [each.number for each in leased])
-                sent[0] += len(leased)
             else:
                 await deferLater(self.clock, 0.005)
 
     async def send(self) -> None:
         """Do so several times at once, as a dispatcher with up to 4,000 notifications in flight does."""
-        sent = [0]
-        await gatherResults([Deferred.fromCoroutine(self.send_some(sent)) for _ in range(16)])
+        unsent = [self.count]
+        await gatherResults([Deferred.fromCoroutine(self.send_some(unsent)) for _ in range(16)])
 
     async def both(self) -> None:
         """Do both at the same time."""
         await gatherResults([Deferred.fromCoroutine(each) for each in (self.accept(), self.send())])
+
+
+def requests_of(count: int, size: int) -> int:
+    """Tell how many requests of a size are for at least so many notifications."""
+    return -(-count // size)
 
 
 def _random_ids(count: int) -> list[str]:
@@ -223,7 +230,7 @@ async def requests(reactor: object, place: Place, size: int, count: int, *, busy
         else:
             await place.measure(label + "accept", count, bench.accept, bench.waited)
             await place.measure(label + "lease and settle", count, bench.send)
-            bench.left = count // size
+            bench.left = requests_of(count, size)
         bench.waited.clear()
         await place.measure(label + "all at the same time", count, bench.both, bench.waited)
         if busy:

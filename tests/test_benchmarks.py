@@ -17,7 +17,7 @@ from docutils.core import publish_doctree
 from tests import PROJECT
 from tests.postgresql import TEMPORARY
 
-__all__ = ["GoalsTests"]
+__all__ = ["GoalsTests", "StoreTests"]
 
 
 class GoalsTests(TestCase):
@@ -75,3 +75,14 @@ class GoalsTests(TestCase):
         """All rows can be measured where the programs that they need are installed, and say so where they are not."""
         for row in self.measure():
             assert "figure" in row or row["missing"].startswith("needs "), row
+
+
+class StoreTests(TestCase):
+    """The command that measures the queue by itself."""
+
+    def test_nothing_else_waits(self) -> None:
+        """It settles what it has accepted, and ends, even if nothing else waits."""
+        command = [sys.executable, str(PROJECT / "benchmarks/store.py"), "--waiting", "0", "--count", "1050"]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert ended.returncode == 0, ended.stderr
+        assert ended.stdout.count("0 more wait: lease and settle") == 3
