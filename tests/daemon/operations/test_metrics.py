@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from functools import cache, partial
 from typing import Any
 
+import attrs
+import msgspec
 from docutils import nodes
 from docutils.core import publish_doctree
 from prometheus_client.parser import text_string_to_metric_families
@@ -23,7 +25,7 @@ from txapns._serving.http import HTTPServer
 from txapns.daemon.errors import AppQueueFull, UnknownApp
 from txapns.daemon.faces.native.face import Native
 from txapns.daemon.interfaces import IIntake
-from txapns.daemon.operations.health import AppOverview, Overview
+from txapns.daemon.operations.health import AppOverview, Overview, SideOverview
 from txapns.daemon.operations.metrics import MOST_APPS, OTHER_APPS, DaemonMetrics
 from txapns.daemon.sending.context import AppState
 from txapns.daemon.values import Caller, Content, Leased, Limits, Settlement, State
@@ -192,12 +194,40 @@ class ManyAppsTests(SynchronousTestCase):
         self.assertEqual(sum(value for name, value in values.items() if name[0] == "queue"), 10_000)
         self.assertEqual(values["queue_oldest_seconds", OTHER_APPS], 9_999)
         self.assertEqual(values["apps", "tripped"], 5)
-        self.assertNotIn(("app_condition", OTHER_APPS, "working"), values)
+        self.assertEqual(values["app_condition", OTHER_APPS, "working"], 10_000 - MOST_APPS - 5)
+        self.assertEqual(values["app_condition", OTHER_APPS, "tripped"], 5)
         self.assertNotIn(b"_created", text)
 
-    def rendered(self, clock: Clock, metrics: DaemonMetrics) -> bytes:
+    def test_sides(self) -> None:
+        """Of those without a label the sides on which nothing gets through are counted, and the first date counts."""
+        clock = Clock()
+        metrics = DaemonMetrics(clock)
+        for number in range(MOST_APPS):
+            metrics.received("native", f"app{number}", 2)
+        overview = overview_of(MOST_APPS + 3)
+        sides = [
+            (SideOverview("production", False, None, ""), SideOverview("sandbox", number > 0, 1e9 + number, ""))
+            for number in range(3)
+        ]
+        last = [
+            msgspec.structs.replace(app, condition="partial", sides=each)
+            for app, each in zip(overview.apps[-3:], sides, strict=True)
+        ]
+        values = found(self.rendered(clock, metrics, attrs.evolve(overview, apps=(*overview.apps[:-3], *last))))
+        expected = {
+            ("app_condition", OTHER_APPS, "partial"): 3,
+            ("side_stopped", OTHER_APPS, "production"): 0,
+            ("side_stopped", OTHER_APPS, "sandbox"): 2,
+            ("side_certificate_expiry_timestamp_seconds", OTHER_APPS, "sandbox"): 1e9,
+        }
+        names = {name for name, *_ in expected}
+        self.assertEqual(
+            {name: values[name] for name in values if name[0] in names and name[1] == OTHER_APPS}, expected
+        )
+
+    def rendered(self, clock: Clock, metrics: DaemonMetrics, overview: Overview | None = None) -> bytes:
         """Render them, which takes some turns of the reactor."""
-        rendering = metrics.render(overview_of(10_000))
+        rendering = metrics.render(overview or overview_of(10_000))
         self.assertNoResult(rendering)
         clock.pump([0.0] * 100)
         return self.successResultOf(rendering)

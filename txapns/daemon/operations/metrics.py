@@ -10,8 +10,8 @@ alert fires once. If each exported it, every query would have to pick one of sev
 
 Labels have few values. A gateway chooses the reason of a rejection, so only known reasons become labels; all others
 count as ``other``. At most :data:`MOST_APPS` apps have a label of their own, those first that do not work or have
-something to count; all others together have :data:`OTHER_APPS`. ``docs/daemon-operations.rst`` has a table of all
-names.
+something to count; all others together have :data:`OTHER_APPS`, with the number of those in each condition, so that an
+alert on an app fires for them, too. ``docs/daemon-operations.rst`` has a table of all names.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ import txapns
 from txapns.daemon.errors import RequestRefused
 from txapns.daemon.interfaces import IIntake
 from txapns.daemon.operations.exposition import exposition
-from txapns.daemon.operations.health import AppOverview, Condition, Overview
+from txapns.daemon.operations.health import AppOverview, Condition, Overview, SideOverview
 from txapns.daemon.slices import APPS, in_slices
 from txapns.daemon.values import ANYBODY, Caller, Draft, Idempotency, Leased, Outcome, Receipt, Settlement, State
 from txapns.errors import APNSError
@@ -269,16 +269,21 @@ def _app_gauges(groups: _Groups) -> Iterator[Metric]:
     states = {name: Counter(state for app in apps for state in app.state.connections) for name, apps in groups.items()}
     counts = (([name, state], count) for name, found in states.items() for state, count in found.items())
     yield _gauge("connections", "Connections to Apple, by state.", ["app", "state"], counts)
-    current = {name: app.condition for name, apps in groups.items() if name != OTHER_APPS for app in apps}
+    found = Counter((name, app.condition) for name, apps in groups.items() for app in apps)
     text = "1 for the condition that the app is in."
-    yield _gauge("app_condition", text, ["app", "condition"], ((pair, 1) for pair in current.items()))
-    sides = [([name, side.environment], side) for name in current for app in groups[name] for side in app.sides]
+    yield _gauge("app_condition", text, ["app", "condition"], found.items())
+    sides: dict[tuple[str, str], list[SideOverview]] = {}
+    for name, apps in groups.items():
+        for side in (side for app in apps for side in app.sides):
+            sides.setdefault((name, side.environment), []).append(side)
     if sides:
         text, both = "1 if nothing gets through on this side of an app with two.", ["app", "environment"]
-        yield _gauge("side_stopped", text, both, ((names, side.stopped) for names, side in sides))
+        stopped = ((names, sum(side.stopped for side in some)) for names, some in sides.items())
+        yield _gauge("side_stopped", text, both, stopped)
         text = "When the certificate of this side of an app with two expires."
-        expires = ((names, side.expires) for names, side in sides)
-        yield _gauge("side_certificate_expiry_timestamp_seconds", text, both, expires)
+        expires = ((n, [each.expires for each in some if each.expires is not None]) for n, some in sides.items())
+        first = ((names, min(dates, default=None)) for names, dates in expires)
+        yield _gauge("side_certificate_expiry_timestamp_seconds", text, both, first)
 
 
 def _gauges_of(gauges: _Gauges, groups: _Groups) -> Iterator[Metric]:
