@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from socket import socketpair
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHandshakeListener, IPullProducer, IPushProducer
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
+from twisted.internet.tcp import Connection
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -17,7 +19,7 @@ from zope.interface.verify import verifyObject
 from txapns._serving.connections import LINGER, FaceProtocol, ServerConnection, ServerConnections, _Producer
 from txapns._serving.limits import ConnectionLimits, MemoryBudget
 
-__all__ = ["FenceTests", "RoomTests", "ServerConnectionsTests", "TimeTests", "UnreadTests"]
+__all__ = ["FenceTests", "HandOverTests", "RoomTests", "ServerConnectionsTests", "TimeTests", "UnreadTests"]
 
 
 class Pipe(StringTransport):
@@ -296,6 +298,50 @@ class TimeTests(ConnectionsCase):
         self.clock.pump([1.0] * 3)
         self.assertTrue(other.aborted)
         self.assertEqual(second.protocol.heard.count("resume"), 1)
+
+
+class OtherConnection(Connection):
+    """A transport of a Twisted that keeps elsewhere what waits."""
+
+    def __init__(self) -> None:
+        self.waiting: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        """Let it wait."""
+        self.waiting.append(data)
+
+    def writeSomeData(self, data: bytes) -> int:
+        """Overtake it."""
+        raise AssertionError(f"{data!r} was written before {self.waiting}")
+
+
+class HandOverTests(ConnectionsCase):
+    """What is handed to the network at once."""
+
+    def test_at_once(self) -> None:
+        """What is written goes out without a turn of the reactor, unless something waits to be written before it."""
+        ours, theirs = socketpair()
+        self.addCleanup(theirs.close)
+        self.addCleanup(ours.close)
+        theirs.setblocking(False)
+        connection, _ = self.connect()
+        connection.transport = Connection(ours, connection, MemoryReactorClock())
+        connection.transport.connected = True
+        connection.write(b"at once")
+        self.assertEqual(theirs.recv(100), b"at once")
+        connection.transport.write(b"waits")
+        connection.write(b" behind it")
+        self.assertRaises(BlockingIOError, theirs.recv, 100)
+        connection.transport.doWrite()
+        self.assertEqual(theirs.recv(100), b"waits behind it")
+
+    def test_unknown(self) -> None:
+        """Where nothing tells whether something waits, Twisted writes."""
+        connection, _ = self.connect()
+        connection.transport = OtherConnection()
+        connection.write(b"first")
+        connection.write(b"second")
+        self.assertEqual(connection.transport.waiting, [b"first", b"second"])
 
 
 class UnreadTests(ConnectionsCase):

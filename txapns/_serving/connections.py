@@ -530,8 +530,10 @@ def _hand_over(transport: Any, data: bytes) -> bytes:
     Twisted would ask the operating system to say when there is room, which there nearly always is, and then not to say
     so any more: two system calls and an event of the reactor's for each answer. A pull producer is asked for more only
     when Twisted has sent what it wrote, so that stays with Twisted.
+
+    Only a private attribute tells whether something waits. Without it, in another version of Twisted, Twisted writes.
     """
-    if not isinstance(transport, Connection) or transport.dataBuffer or transport._tempDataBuffer:
+    if not isinstance(transport, Connection) or transport.dataBuffer or getattr(transport, "_tempDataBuffer", True):
         return data
     if transport.producer is not None and not transport.streamingProducer:
         return data
