@@ -6,9 +6,11 @@ import sqlite3
 import tempfile
 import uuid
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from hypothesis import HealthCheck, settings
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
@@ -161,12 +163,47 @@ class DamagedTests(WorldCase):
             self.do("settle", [Settlement(each.number, State.ACCEPTED, 200) for each in leased])
 
     def test_due(self) -> None:
-        """If only the time when it is due is damaged, a notification is due at the next start."""
-        numbers = list(self.do("accept", [message(self.world, 2)])[0].numbers)
-        self.harm("queue_delivery", "due", "'soon'", numbers[0])
+        """If only the time when it is due is damaged, a notification is due once it is found, or at the next start."""
+        for value in ("'soon'", "x'ff'", "1e300", "9e999", "due - 0.5"):
+            for restart in (False, True):
+                numbers = list(self.do("accept", [message(self.world, 3)])[0].numbers)
+                for number in numbers[1:]:
+                    self.harm("queue_delivery", "due", value, number)
+                if restart:
+                    self.world.restart()
+                self.assertLessEqual(self.do("depths")[0].oldest, self.world.clock.seconds())
+                found: list[int] = []
+                for _ in range(3):
+                    self.assertLess(self.do("next_due", "chess"), self.world.clock.seconds())
+                    [leased] = self.do("lease", "chess", 1, self.world.clock.seconds() + 60)
+                    found.append(leased.number)
+                self.assertEqual(sorted(found), numbers, value)
+                self.assertIsNone(self.do("next_due", "chess"))
+                self.do("settle", [Settlement(number, State.ACCEPTED, 200) for number in found])
+
+    def test_due_with_date(self) -> None:
+        """What has a date is due then, whatever has become of the time when it is due."""
+        sent = msgspec.structs.replace(message(self.world), not_before=self.world.clock.now() + 50.0)
+        [number] = self.do("accept", [sent])[0].numbers
+        self.harm("queue_delivery", "due", "'soon'", number)
         self.world.restart()
-        leased = self.do("lease", "chess", 10, self.world.clock.seconds() + 60)
-        self.assertEqual([each.number for each in leased], list(reversed(numbers)))
+        self.assertEqual(self.do("lease", "chess", 10, self.world.clock.seconds() + 60), [])
+        self.harm("queue_delivery", "due", "'soon'", number)
+        self.assertAlmostEqual(self.do("next_due", "chess") - self.world.clock.seconds(), 50.0, 1)
+
+    def test_due_while_leased(self) -> None:
+        """If it is damaged while it is leased, the notification is not leased again before that ends."""
+        numbers = list(self.do("accept", [message(self.world, 2)])[0].numbers)
+        self.assertEqual(len(self.do("lease", "chess", 10, self.world.clock.seconds() + 60)), 2)
+        self.harm("queue_delivery", "due", "'soon'", numbers[0])
+        [later] = self.do("accept", [message(self.world)])[0].numbers
+        leased = self.do("lease", "chess", 10, self.world.clock.seconds() + 90)
+        self.assertEqual([each.number for each in leased], [later])
+        self.assertEqual(self.do("lease", "chess", 10, self.world.clock.seconds() + 60), [])
+        self.assertIsNone(self.do("next_due", "chess"))
+        self.world.clock.advance(61.0)
+        leased = [self.do("lease", "chess", 10, self.world.clock.seconds() + 60) for _ in range(2)]
+        self.assertEqual([each.number for each in chain(*leased)], [*reversed(numbers)])
 
     def test_entries(self) -> None:
         """A damaged notification is not listed, and does not hide the others."""

@@ -2,7 +2,8 @@
 When something is due that is not sent before a date of the wall clock.
 
 It is placed on the queue's timeline when it is accepted. At a start, and when the wall clock was set meanwhile, what is
-not leased is placed again, a part at a time. What becomes due too early nevertheless is found when it is to be leased.
+not leased is placed again, a part at a time. What becomes due too early nevertheless is found when it is to be leased,
+and so is what has a damaged due time, which is no whole number.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from txapns.daemon.store.sqlite.leases import Mark
 from txapns.daemon.store.sqlite.tables import array
 from txapns.daemon.store.sqlite.timeline import STEP
 
-__all__ = ["PART", "place", "place_these"]
+__all__ = ["PART", "Misplaced", "place", "place_these"]
 
 #: How many notifications are looked at in one transaction.
 PART = 1_000
@@ -38,13 +39,31 @@ LIMIT ?4
 """  # noqa: S608 - no values but a number of our own
 
 _PLACE_THESE = """
-UPDATE queue_delivery SET due = not_before - ? WHERE number IN (SELECT value FROM json_each(?)) AND state = 0
+UPDATE queue_delivery SET due = coalesce(not_before - ?, ?)
+WHERE number IN (SELECT value FROM json_each(?)) AND state = 0
 """
 
 
-def place_these(connection: sqlite3.Connection, numbers: list[int], lead: int) -> None:
-    """Place some again, in a transaction of the caller's."""
-    connection.execute(_PLACE_THESE, [lead, array(numbers)])
+class Misplaced(Exception):
+    """
+    Notifications are not at their places in the queue.
+
+    :ivar numbers: which.
+    """
+
+    def __init__(self, numbers: list[int]) -> None:
+        super().__init__(numbers)
+        self.numbers = numbers
+
+
+def place_these(connection: sqlite3.Connection, numbers: list[int], lead: int, now: int) -> None:
+    """
+    Place some again, in a transaction of the caller's.
+
+    :param lead: by how many milliseconds the wall clock is ahead of the timeline.
+    :param now: the timeline's time, at which those are due that have no date.
+    """
+    connection.execute(_PLACE_THESE, [lead, now, array(numbers)])
 
 
 def place(connection: sqlite3.Connection, after: Mark, lead: int, leased: Iterable[int]) -> Mark | None:
@@ -60,5 +79,5 @@ def place(connection: sqlite3.Connection, after: Mark, lead: int, leased: Iterab
     found = connection.execute(_PART, [lead, date, number, PART]).fetchall()
     staying = set(leased)
     moved = [number for _, number, is_misplaced in found if is_misplaced and number not in staying]
-    place_these(connection, moved, lead)
+    place_these(connection, moved, lead, 0)  # all of these have dates
     return (found[-1][0], found[-1][1]) if len(found) == PART else None

@@ -12,12 +12,14 @@ import math
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from itertools import chain
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import attrs
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from txapns.daemon.interfaces import IQueue
@@ -31,7 +33,7 @@ from txapns.daemon.store.sqlite.arrivals import Arrival
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.flows import find_flows
 from txapns.daemon.store.sqlite.leases import Mark
-from txapns.daemon.store.sqlite.placing import PART, place, place_these
+from txapns.daemon.store.sqlite.placing import PART, Misplaced, place, place_these
 from txapns.daemon.store.sqlite.reading import Damaged, Due, find_due, read_contents
 from txapns.daemon.store.sqlite.schema import lenient
 from txapns.daemon.store.sqlite.settlement import conclude
@@ -69,9 +71,14 @@ SELECT CAST(name AS TEXT) FROM queue_app WHERE EXISTS (
 ) ORDER BY name
 """
 
+# A damaged due time, which is no number, comes after all numbers.
 _FIND_FIRSTS = """
-SELECT app, min((SELECT min(due) FROM queue_delivery WHERE state = 0 AND flow = queue_flow.id))
+SELECT app, min((SELECT min(due) FROM queue_delivery WHERE state = 0 AND flow = queue_flow.id AND due < ''))
 FROM queue_flow GROUP BY app
+"""
+
+_FIND_LOST = """
+SELECT number FROM queue_delivery WHERE state = 0 AND flow = ? AND due >= ? AND typeof(due) <> 'integer'
 """
 
 _FLOWS = """
@@ -87,13 +94,6 @@ UPDATE queue_delivery SET due = CASE attempts WHEN 0 THEN ? ELSE ? END WHERE num
     LIMIT ?
 )
 """
-
-
-@attrs.frozen
-class _Early:
-    """Notifications that have become due too early, since the wall clock was set back."""
-
-    numbers: list[int]
 
 
 @attrs.frozen
@@ -292,13 +292,9 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
         def again() -> Deferred[Lease]:
             return self.lease(app, count, until, most, only, rate)
 
-        def lent(found: Lease | Damaged | _Early | _Marked) -> Lease | Deferred[Lease]:
+        def lent(found: Lease | Damaged | _Marked) -> Lease | Deferred[Lease]:
             if isinstance(found, _Marked):
                 return self._conclude_marked(found.numbers, found.others, again)
-            if isinstance(found, _Early):
-                lead = self._timeline.lead()
-                placing = self._database.write(lambda connection: place_these(connection, found.numbers, lead))
-                return placing.addCallback(lambda _: again())
             if not isinstance(found, Damaged):
                 return found
             _log.error("{app}: notifications {numbers} are damaged and rejected", app=app, numbers=found.numbers)
@@ -316,17 +312,34 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
             if isinstance(found, Lease):
                 return succeed(found)
 
-        def look(connection: sqlite3.Connection) -> Lease | Damaged | _Early | _Marked:
+        def look(connection: sqlite3.Connection) -> Lease | Damaged | _Marked:
             with self._state.lock:
                 found = self._take_turn(connection, wanted, now)
             assert found is not None
             return found
 
-        return self._between(look).addCallback(lent)
+        return self._placed(look).addCallback(lent)
+
+    def _placed(self, look: Callable[[sqlite3.Connection], _R]) -> Deferred[_R]:
+        """Look between two transactions. What is found misplaced is placed anew, and then it looks again."""
+
+        def place_anew(failure: Failure) -> Deferred[_R]:
+            failure.trap(Misplaced)
+            error, lead, now = cast(Misplaced, failure.value), self._timeline.lead(), self._timeline.now()
+
+            def write(connection: sqlite3.Connection) -> None:
+                with self._state.lock:
+                    self._leases.rewind()
+                    numbers = [number for number in error.numbers if number not in self._leases]
+                place_these(connection, numbers, lead, now)
+
+            return self._database.write(write).addCallback(lambda _: self._placed(look))
+
+        return self._between(look).addErrback(place_anew)
 
     def _take_turn(
         self, connection: sqlite3.Connection | None, wanted: _Wanted, now: float
-    ) -> Lease | Damaged | _Early | _Marked | None:
+    ) -> Lease | Damaged | _Marked | None:
         """Lease from the flows whose turn it is; ``None`` if that takes a database, and there is none."""
         self._leases.expire(now)
         app, room, due = wanted.app, wanted.count, self._timeline.due(now)
@@ -351,8 +364,9 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
             if not isinstance(looked, list):
                 return looked
             found = looked
-            if len(found) < room:  # from now on, what comes next is known
-                self._look(connection, flows)
+            if len(found) < room:
+                with suppress(Misplaced):  # something is leased by now; whoever leases more finds it
+                    self._look(connection, flows)  # from now on, what comes next is known
         if wanted.rate is not None:
             self._paced[app] = spent(paced, due * 1000, wanted.rate, len(found))
         self._turns.took(app, active[flows[0]], len(found), flows[-1], active.values())
@@ -382,6 +396,9 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
         marks = [(flow, *self._leases.mark(flow)) for flow in flows]
         leased = [number for flow in flows for number in self._leases.passed_over(flow)]
         found = dict(connection.execute(_FIND_NEXT, [array(marks), array(leased)]).fetchall())
+        lost = [each for each in found.items() if not isinstance(each[1], int)]
+        if lost:
+            raise Misplaced([number for each in lost for (number,) in connection.execute(_FIND_LOST, each)])
         firsts = {flow: found.get(flow, math.inf) for flow in flows}
         for flow, first in firsts.items():
             self._leases.know(flow, first)
@@ -397,7 +414,7 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
 
     def _lend(
         self, connection: sqlite3.Connection, app: str, flows: list[int], count: int, until: float, due: int
-    ) -> list[Leased] | Damaged | _Early | _Marked:
+    ) -> list[Leased] | Damaged | _Marked:
         """Lease equal parts of some flows."""
         rows = Due()
         taken: dict[int, Due] = {}
@@ -412,7 +429,7 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
         date = self._timeline.date()
         early = [number for number, not_before in rows.early if not_before > date]
         if early:
-            return _Early(early)
+            raise Misplaced(early)
         messages, lane = set(rows.messages), Lane(self._state.app_flows[app][flows[0]])
         contents = read_contents(connection, self._timeline, app, lane, messages)
         if len(contents) < len(messages):
@@ -477,7 +494,7 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
             first = min(firsts.values(), default=math.inf)
             return None if first == math.inf else self._timeline.seconds(int(first))
 
-        return self._between(find)
+        return self._placed(find)
 
     def due_apps(self) -> Deferred[list[str]]:
         """See :meth:`IQueue.due_apps`."""

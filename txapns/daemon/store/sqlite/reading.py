@@ -17,6 +17,7 @@ import msgspec
 
 from txapns.daemon.store.acceptance import uuid_texts
 from txapns.daemon.store.sqlite.leases import Mark
+from txapns.daemon.store.sqlite.placing import Misplaced
 from txapns.daemon.store.sqlite.schema import lenient
 from txapns.daemon.store.sqlite.tables import array
 from txapns.daemon.store.sqlite.timeline import Timeline
@@ -45,6 +46,10 @@ SELECT json_group_array(number) FROM queue_delivery WHERE number IN (SELECT valu
     typeof(message) = 'integer' AND typeof(token) = 'blob' AND typeof(apns_id) = 'blob' AND length(apns_id) = 16
     AND typeof(attempts) = 'integer' AND typeof(not_before) IN ('integer', 'null') AND typeof(superseded) = 'integer'
 )
+"""
+
+_FIND_MISPLACED = """
+SELECT number FROM queue_delivery WHERE number IN (SELECT value FROM json_each(?)) AND typeof(due) <> 'integer'
 """
 
 _FIND_MESSAGES = """
@@ -109,11 +114,15 @@ def find_due(
     :param mark: the place after which to look.
     :param due: the latest time at which it is due.
     :param passed: what is leased after the mark.
+    :raises Misplaced: there is something with a damaged due time.
     """
     [row] = connection.execute(_FIND_DUE, [flow, *mark, due, array(passed), limit])
     try:
         return _due(*row)
     except ValueError:
+        misplaced = connection.execute(_FIND_MISPLACED, [row[0]]).fetchall()
+        if misplaced:
+            raise Misplaced([number for (number,) in misplaced]) from None
         [(damaged,)] = connection.execute(_FIND_DAMAGED, [row[0]])
         if damaged == "[]":
             raise
