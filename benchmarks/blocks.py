@@ -37,7 +37,7 @@ from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.store.acceptance import Acceptance, pack, uuid_texts
 from txapns.daemon.store.settlement import Report
 from txapns.daemon.store.sqlite.acceptance import add
-from txapns.daemon.store.sqlite.reading import Damaged, find_due, read_contents
+from txapns.daemon.store.sqlite.reading import Damaged, find_due, read_messages
 from txapns.daemon.store.sqlite.settlement import conclude
 from txapns.daemon.store.sqlite.tables import QUEUE, QueueState, array
 from txapns.daemon.store.sqlite.timeline import Timeline
@@ -133,7 +133,7 @@ class Rows:
         found = find_due(self.connection, 1, self.state.leases.mark(1), due, [], count)
         assert not isinstance(found, Damaged)
         messages = set(found.messages)
-        leased = found.leased(read_contents(self.connection, self.timeline, "chess", Lane.NORMAL, messages))
+        leased = found.leased(read_messages(self.connection, self.timeline, "chess", Lane.NORMAL, messages))
         self.state.leases.lend(1, found.dues, found.numbers, 1e9)
         return leased
 

@@ -5,9 +5,9 @@ The clients: an :class:`APNSClient` for one app, and a :class:`Session` that kee
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Hashable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Hashable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred, DeferredList, fail
@@ -23,6 +23,7 @@ from txapns._session.pool import Pool
 from txapns._session.tokens import Token, Tokens, Triple, checked, device_of, settled, triples_of
 from txapns.channels import broadcast_request
 from txapns.credentials import Certificate, Credential, ProviderToken
+from txapns.delivery import Own
 from txapns.errors import APNSError, ClientClosed, ConnectionLost, CredentialError, InvalidGateway
 from txapns.feedback import DeadToken, FeedbackReader
 from txapns.gateway import Gateway
@@ -145,7 +146,7 @@ class APNSClient:
         *,
         deadline: float | None = None,
         first: bool = False,
-        apns_id: Callable[[Any], str] | None = None,
+        own: Own | None = None,
     ) -> Deferred[Batch]:
         """
         Send each device its own notification.
@@ -153,8 +154,9 @@ class APNSClient:
         :param triples: an iterable or async iterable of ``(identifier, Notification, token)``.
         :param deadline: after this many seconds the rest is not sent any more, but reported as unsent.
         :param first: whether it goes before the batches that are being sent, instead of taking turns with them.
-        :param apns_id: called with each identifier; returns the ``apns-id``, a UUID, of its notification, which then
-            has none. Devices with an id each can so share one notification.
+        :param own: called with each identifier; returns the ``apns-id``, a UUID, and the encoded payload that its
+            notification is sent with, instead of those that it has. So devices can share one notification that have
+            these of their own. Nobody looks at the payload: neither the push type nor the priority follow from it.
         :returns: a ``Deferred`` of the :class:`~txapns.Batch`.
         :raises TokensFailed: (through the ``Deferred``) the iterable raised an exception.
         :raises ClientClosed: (through the ``Deferred``) the client is closed.
@@ -162,7 +164,7 @@ class APNSClient:
         :raises ValueError: (through the ``Deferred``) the deadline is not a non-negative number of seconds.
         """
         try:
-            return self._send(triples, deadline, first, apns_id)
+            return self._send(triples, deadline, first, own)
         except TypeError as error:
             return fail(error)
 
@@ -333,14 +335,14 @@ class APNSClient:
         triples: Iterable[Triple] | AsyncIterable[Triple],
         deadline: float | None = None,
         first: bool = False,
-        apns_id: Callable[[Any], str] | None = None,
+        own: Own | None = None,
     ) -> Deferred[Batch]:
         self._home.check()
         if self._closed is not None:
             return fail(ClientClosed("the client is closed"))
         if deadline is not None and not 0 <= deadline < math.inf:
             return fail(ValueError("the deadline is not a non-negative number of seconds"))
-        return self._batch(self._reactor, self._pool, triples, self._send, deadline, apns_id).start(first)
+        return self._batch(self._reactor, self._pool, triples, self._send, deadline, own).start(first)
 
     def _make_management_pool(self) -> Pool:
         """

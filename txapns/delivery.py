@@ -7,8 +7,8 @@ more of them than are in flight. It is settled by exactly one of the four calls 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Protocol, TypeAlias
 
 import attrs
 from zope.interface import Attribute, Interface
@@ -16,7 +16,10 @@ from zope.interface import Attribute, Interface
 from txapns.errors import redact
 from txapns.result import Rejection
 
-__all__ = ["Delivery", "DeliveryListener", "RequestTemplate"]
+__all__ = ["Delivery", "DeliveryListener", "Own", "RequestTemplate"]
+
+#: Returns what is a device's own, given its identifier: the ``apns-id`` and the payload.
+Own: TypeAlias = Callable[[Any], tuple[str, bytes]]
 
 
 class RequestTemplate(Protocol):
@@ -98,6 +101,7 @@ class Delivery:
     :ivar token: the device token as the caller gave it.
     :ivar device: the device token's bytes; empty for a request that is not for a device.
     :ivar notification: what to send: a :class:`~txapns.Notification`, or a request to or about a channel.
+    :ivar body: its payload, or that of this device, if each has its own; empty for none.
     :ivar returns: how often a server has returned it unprocessed.
     :ivar postponements: how often it was rejected and sent again later.
     :ivar taken_at: when it was first handed to a connection, by the reactor's clock; -1 unless that is measured.
@@ -109,6 +113,7 @@ class Delivery:
     token: str | bytes = attrs.field(repr=redact)
     device: bytes = attrs.field(repr=redact)
     notification: RequestTemplate
+    body: bytes = attrs.field(repr=False)
     returns: int = 0
     postponements: int = 0
     taken_at: float = attrs.field(default=-1.0, repr=False)

@@ -89,7 +89,7 @@ class IntakeTests(IntakeCase):
         self.assertEqual(list(receipt.apns_ids), [ID])
         [leased] = self.result(self.world.queue.lease("chess", 10, self.clock.seconds() + 60))
         self.assertEqual((leased.token, leased.content.channel), (b"", CHANNEL))
-        self.assertEqual((leased.content.payload, self.woken), (PAYLOAD, ["chess"]))
+        self.assertEqual((leased.payload, self.woken), (PAYLOAD, ["chess"]))
 
     def test_faults(self) -> None:
         """What is wrong is named, with its place among the broadcasts of the request."""

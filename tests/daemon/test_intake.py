@@ -159,7 +159,7 @@ class AcceptTests(IntakeCase):
         self.assertEqual(
             [(each.token, each.apns_id) for each in leased], list(zip(TOKENS, first + second, strict=True))
         )
-        self.assertEqual({each.content.payload for each in leased}, {PAYLOAD})
+        self.assertEqual({each.payload for each in leased}, {PAYLOAD})
         self.assertEqual(dict(leased[0].content.headers), {"apns-topic": "com.example", "apns-push-type": "alert"})
 
     def test_push_types(self) -> None:

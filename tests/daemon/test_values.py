@@ -17,7 +17,7 @@ class ValuesTests(SynchronousTestCase):
     def test_no_secrets(self) -> None:
         """Neither payloads nor whole tokens are in a repr."""
         message = Message("chess", b'{"aps":{}}', {}, [TOKEN], ["id"])
-        leased = Leased(1, Content("chess", b'{"aps":{}}', {}), TOKEN, "id", 0, 0.0, 0.0)
+        leased = Leased(1, Content("chess", {}), b'{"aps":{}}', TOKEN, "id", 0, 0.0, 0.0)
         for value in (message, leased, FeedbackEntry(1, "chess", TOKEN, "Unregistered", 0.0, 0.0)):
             self.assertNotIn('"aps"', repr(value))
             self.assertNotIn(TOKEN.hex(), repr(value))
@@ -29,12 +29,9 @@ class ValuesTests(SynchronousTestCase):
 
     def test_expires(self) -> None:
         """Only a time is an expiration: 0, and what is not a number, are passed on to Apple unread."""
-        found = [
-            Content("chess", b"{}", {"apns-expiration": value}).expires
-            for value in ("1700000000", "0", "00", "-1", "x")
-        ]
+        found = [Content("chess", {"apns-expiration": value}).expires for value in ("1700000000", "0", "00", "-1", "x")]
         self.assertEqual(found, [1_700_000_000.0, None, None, None, None])
-        self.assertIsNone(Content("chess", b"{}", {}).expires)
+        self.assertIsNone(Content("chess", {}).expires)
 
     def test_dead(self) -> None:
         """A token is dead if Apple rejected it with one of two reasons."""

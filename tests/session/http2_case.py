@@ -161,7 +161,9 @@ class ProtocolCase(SynchronousTestCase):
 
     def deliver(self, *identifiers: object, notification: Notification = ALERT, device: bytes = b"\xab\xcd") -> None:
         """Hand a delivery for each identifier to the protocol, and carry them over."""
-        self.protocol.deliver([Delivery(self.outcomes, each, device, device, notification) for each in identifiers])
+        self.protocol.deliver(
+            [Delivery(self.outcomes, each, device, device, notification, notification.body) for each in identifiers]
+        )
         self.carry()
 
     def ready(self) -> None:

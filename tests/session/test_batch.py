@@ -46,22 +46,32 @@ class SendTests(ClientCase):
         self.assertEqual((batch.accepted, list(batch.failed)), (1, ["ben"]))
 
     def test_ids(self) -> None:
-        """Devices that share a notification can have ids of their own, also when what was not sent is sent again."""
-        ids = {name: f"3fa85f64-5717-4562-b3fc-2c963f66af{name}" for name in ("aa", "bb")}
-        triples = [(name, HELLO, name * 32) for name in ids]
+        """Devices that share a notification can have ids and payloads of their own, also when they are sent again."""
+        names = ["aa", "bb"]
+        own = {name: (f"3fa85f64-5717-4562-b3fc-2c963f66af{name}", b'{"to":"%s"}' % name.encode()) for name in names}
+        triples = [*[(name, HELLO, name * 32) for name in names], ("odd", HELLO, "odd")]
+        own["odd"] = own["aa"]
         self.simulator.delay = 1.0
-        batch = self.simulator.result(self.client.send_many(triples, apns_id=ids.__getitem__))
-        sent = {each.headers[":path"][-2:]: each.headers["apns-id"] for each in self.simulator.inbox.received}
-        self.assertEqual((batch.accepted, sent), (2, ids))
-        sending = self.client.send_many(triples, apns_id=ids.__getitem__)
+        batch = self.simulator.result(self.client.send_many(triples, own=own.__getitem__))
+        received = self.simulator.inbox.received
+        sent = {each.headers[":path"][-2:]: (each.headers["apns-id"], each.payload) for each in received}
+        self.assertEqual((batch.accepted, sent), (2, {name: own[name] for name in names}))
+        self.assertEqual(
+            {name: (each.notification.apns_id, each.notification.body) for name, each in batch.unsent.items()},
+            {"odd": own["odd"]},
+        )
+        sending = self.client.send_many(triples, own=own.__getitem__)
         self.simulator.reactor.advance(0.5)
         sending.cancel()
         batch = self.failureResultOf(sending, SendCancelled).value.batch  # type: ignore[attr-defined]
-        self.assertEqual({name: each.notification.apns_id for name, each in batch.uncertain.items()}, ids)
+        self.assertEqual(
+            {name: (each.notification.apns_id, each.notification.body) for name, each in batch.uncertain.items()},
+            {n: own[n] for n in names},
+        )
 
     def test_wrong_ids(self) -> None:
         """An id that no request can carry ends the batch, as an iterable does that raises an exception."""
-        sending = self.client.send_many([(0, HELLO, "aa" * 32)], apns_id=lambda identifier: "a\nb")
+        sending = self.client.send_many([(0, HELLO, "aa" * 32)], own=lambda identifier: ("a\nb", b"{}"))
         error = self.assertRaises(TokensFailed, self.simulator.result, sending)
         self.assertIsInstance(error.__cause__, InvalidNotification)
 

@@ -150,7 +150,7 @@ class ProtocolCase(SynchronousTestCase):
         tokens = [identifier.to_bytes(32, "big") for identifier in identifiers]
         self.protocol.deliver(
             [
-                Delivery(self.record, identifier, token, token, notification, returns)
+                Delivery(self.record, identifier, token, token, notification, notification.body, returns)
                 for identifier, token in zip(identifiers, tokens, strict=True)
             ]
         )
@@ -189,6 +189,14 @@ class CommandTests(ProtocolCase):
         self.deliver(1, 2, 3)
         self.protocol.dataReceived(encode_error(8, 2))
         self.expect(("accepted", 1), ("8 InvalidToken", 2), ("returned", 3))
+
+    def test_own_payloads(self) -> None:
+        """Devices that share a notification may have payloads of their own."""
+        for command in (0, 1, 2):
+            self.open(command=command)
+            own = [b'{"n":1}', b'{"n":2}', ALERT.body]
+            self.protocol.deliver([Delivery(self.record, 0, bytes(32), bytes(32), ALERT, body) for body in own])
+            self.assertEqual([notification.payload for notification in self.transport.received], own)
 
     def test_simple(self) -> None:
         """Command 0 carries the token and the payload."""
@@ -421,8 +429,8 @@ class WriteTests(ProtocolCase):
             def unsent(self, delivery: Delivery, error: Exception) -> None:
                 protocol.close()
 
-        wrong = Delivery(Closing(), 1, bytes(32), bytes(32), Notification(alert="Hi", expiration=2**32))
-        protocol.deliver([wrong, Delivery(record, 2, bytes(32), bytes(32), ALERT)])
+        wrong = Delivery(Closing(), 1, bytes(32), bytes(32), Notification(alert="Hi", expiration=2**32), b"{}")
+        protocol.deliver([wrong, Delivery(record, 2, bytes(32), bytes(32), ALERT, ALERT.body)])
         self.assertEqual(len(self.transport.received), 1)
         self.assertFalse(self.transport.disconnecting)
         self.clock.advance(2)
@@ -734,7 +742,7 @@ class ErrorPacketTests(ProtocolCase):
             def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]], body: bytes = b"") -> None:
                 rooms.append(protocol.room())
 
-        protocol.deliver([Delivery(Asking(), number, bytes(32), bytes(32), ALERT) for number in range(2)])
+        protocol.deliver([Delivery(Asking(), number, bytes(32), bytes(32), ALERT, ALERT.body) for number in range(2)])
         protocol.dataReceived(encode_error(8, 2))
         self.assertEqual(rooms, [(0, 0)])
 

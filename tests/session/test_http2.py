@@ -75,8 +75,8 @@ class OtherMessageTests(ProtocolCase):
     def test_request(self) -> None:
         """It has its own method and path, with nothing behind it; notifications before and after it have theirs."""
         self.ready()
-        question = Delivery(self.outcomes, 2, b"", b"", Question())
-        alert = [Delivery(self.outcomes, each, b"", b"\xab", ALERT) for each in (1, 3)]
+        question = Delivery(self.outcomes, 2, b"", b"", Question(), b"")
+        alert = [Delivery(self.outcomes, each, b"", b"\xab", ALERT, ALERT.body) for each in (1, 3)]
         self.protocol.deliver([alert[0], question, alert[1]])
         self.carry()
         requests = {request.stream: request for request in self.received}  # one without a body is whole the soonest
@@ -219,7 +219,9 @@ class DeliveringTests(ProtocolCase):
     def test_notifications_alternate(self) -> None:
         """Each request has the fields and the body of its own notification."""
         other = Notification(alert="Other", topic="org.example", collapse_id="x")
-        deliveries = [Delivery(self.outcomes, i, b"\1", b"\1", each) for i, each in enumerate([ALERT, other, ALERT])]
+        deliveries = [
+            Delivery(self.outcomes, i, b"\1", b"\1", each, each.body) for i, each in enumerate([ALERT, other, ALERT])
+        ]
         self.protocol.deliver(deliveries)
         self.carry()
         self.assertEqual([request.body for request in self.received], [ALERT.body, other.body, ALERT.body])
@@ -230,7 +232,7 @@ class DeliveringTests(ProtocolCase):
         """However many requests are delivered in one turn of the reactor, they leave in one write."""
         before = self.transport.writes
         for part in (range(25), range(25, 50)):
-            self.protocol.deliver([Delivery(self.outcomes, i, b"\1", b"\1", ALERT) for i in part])
+            self.protocol.deliver([Delivery(self.outcomes, i, b"\1", b"\1", ALERT, ALERT.body) for i in part])
         self.assertEqual(self.transport.writes, before)
         self.clock.advance(0)
         self.assertEqual(self.transport.writes, before + 1)
@@ -318,7 +320,7 @@ class DeliveringTests(ProtocolCase):
 
     def test_refused_too_often(self) -> None:
         """It is not returned forever."""
-        delivery = Delivery(self.outcomes, "a", b"\1", b"\1", ALERT)
+        delivery = Delivery(self.outcomes, "a", b"\1", b"\1", ALERT, ALERT.body)
         for _ in range(MAX_RETURNS + 1):
             self.protocol.deliver([delivery])
             self.carry()
@@ -677,7 +679,7 @@ class EndTests(ProtocolCase):
 
     def test_elsewhere_too_often(self) -> None:
         """After some connections the rejection is the answer."""
-        delivery = Delivery(self.outcomes, "a", b"\1", b"\1", ALERT, returns=MAX_RETURNS)
+        delivery = Delivery(self.outcomes, "a", b"\1", b"\1", ALERT, ALERT.body, returns=MAX_RETURNS)
         self.protocol.deliver([delivery])
         self.carry()
         self.refuse(1, status=503, reason="Shutdown")

@@ -23,24 +23,27 @@ class Nobody:
     ended = None
 
 
-#: Whose it may be, and what: both are compared by identity.
+#: Whose it may be, and what: all are compared by identity.
 OUTCOMES = [Nobody(), Nobody()]
 NOTIFICATIONS = [Notification(alert="Hi"), Notification(alert="Hi")]
+BODIES = [b"{}", b"[]"]
 TOKENS = ["AA" * 32, "bb" * 32, bytes(32)]
 
 deliveries = st.builds(
-    lambda outcomes, identifier, token, notification, returns: Delivery(
+    lambda outcomes, identifier, token, notification, body, returns: Delivery(
         outcomes,
         identifier,
         token,
         token if isinstance(token, bytes) else bytes.fromhex(token),
         notification,
+        body,
         returns,
     ),
     st.sampled_from(OUTCOMES),
     st.integers(0, 3),
     st.sampled_from(TOKENS),
     st.sampled_from(NOTIFICATIONS),
+    st.sampled_from(BODIES),
     st.integers(0, 1),
 )
 written = st.lists(deliveries, max_size=30)
@@ -54,6 +57,7 @@ def fields(delivery: Delivery) -> tuple[object, ...]:
         delivery.token,
         delivery.device,
         id(delivery.notification),
+        id(delivery.body),
         delivery.returns,
     )
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 
@@ -15,6 +15,7 @@ from txapns._reactors.settings import checked
 from txapns._session.tokens import Triple
 from txapns.client import APNSClient, Session
 from txapns.credentials import Credential
+from txapns.delivery import Own
 from txapns.gateway import Gateway
 from txapns.interfaces import IMetrics
 from txapns.options import ClientOptions, Options
@@ -34,10 +35,10 @@ class _Client(APNSClient):
         triples: Iterable[Triple] | AsyncIterable[Triple],
         deadline: float | None = None,
         first: bool = False,
-        apns_id: Callable[[Any], str] | None = None,
+        own: Own | None = None,
     ) -> Deferred[Batch]:
         triples = TaskReadAhead(triples) if isinstance(triples, AsyncIterable) else triples
-        return super()._send(triples, deadline, first, apns_id)
+        return super()._send(triples, deadline, first, own)
 
 
 class _Session(Session):

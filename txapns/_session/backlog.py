@@ -156,7 +156,7 @@ class Backlog:
             delivery, _ = self._deliveries.popitem(last=False)
             ended = delivery.outcomes.ended
             if ended is None:
-                size -= len(delivery.notification.body)
+                size -= len(delivery.body)
                 taken.append(delivery)
             else:  # cancelled after it had come back
                 delivery.outcomes.unsent(delivery, ended)
@@ -175,7 +175,7 @@ class Backlog:
             more = work.take(count - len(taken), size)
             taken.extend(more)
             if len(works) > 1 or works is self._first:
-                size -= sum(len(delivery.notification.body) for delivery in more)
+                size -= sum(len(delivery.body) for delivery in more)
             if work in works:
                 del works[work]
                 if not work.exhausted:

@@ -25,15 +25,16 @@ from txapns._fields import checked_text
 from txapns._session.pool import Pool
 from txapns._session.tokens import Pending, ReadAhead, Source, Triple, checked, device_of, settled
 from txapns._waiters import Result, Waiters
-from txapns.delivery import Delivery, DeliveryListener, RequestTemplate
+from txapns.delivery import Delivery, DeliveryListener, Own, RequestTemplate
 from txapns.errors import APNSError, DeadlinePassed, InvalidToken, LocalError, OutcomeUnknown, TokensFailed
 from txapns.interfaces import IWork
-from txapns.notification import Notification
+from txapns.notification import Notification, with_body
 from txapns.result import Accepted, Batch, Rejection, Resendable, Uncertain, Unsent
 
 __all__ = ["MeasuredSending", "MeasuredSingleSending", "SendCancelled", "Sending", "Single", "SingleSending"]
 
 T = TypeVar("T")
+R = TypeVar("R", Unsent, Uncertain)
 
 #: How many tokens are reported unsent at a time when a batch is given up.
 DRAIN = 1_000
@@ -88,7 +89,7 @@ class Sending(_Listener):
     :param triples: identifier, notification and token of each.
     :param resend: what ``Batch.retry`` calls.
     :param deadline: after this many seconds the rest is not sent any more; ``None`` for never.
-    :param apns_id: returns the ``apns-id`` of each, given its identifier; ``None`` for that of the notification.
+    :param own: returns what each has of its own; ``None`` if it is all in the notification.
     """
 
     def __init__(
@@ -98,11 +99,11 @@ class Sending(_Listener):
         triples: Iterable[Triple] | AsyncIterable[Triple],
         resend: Callable[[list[Resendable]], Deferred[Batch]],
         deadline: float | None = None,
-        apns_id: Callable[[Any], str] | None = None,
+        own: Own | None = None,
     ) -> None:
         self._pool = pool
         self._clock = clock
-        self._apns_id = apns_id
+        self._own = own
         self._resend = resend
         self._source: Source[Triple] | None = None
         if isinstance(triples, AsyncIterable):
@@ -187,12 +188,13 @@ class Sending(_Listener):
             try:
                 device = device_of(token)
             except InvalidToken as error:
-                self._others.append(Unsent(identifier, token, error, notification))
+                self._others.append(self._made(Unsent, identifier, token, error, notification))
             else:
-                size -= len(notification.body)
-                delivery = Delivery(self, identifier, token, device, notification)
-                if self._apns_id is not None:
-                    delivery.apns_id = checked_text("apns_id", self._apns_id(identifier))
+                delivery = Delivery(self, identifier, token, device, notification, notification.body)
+                if self._own is not None:
+                    apns_id, delivery.body = self._own(identifier)
+                    delivery.apns_id = checked_text("apns_id", apns_id)
+                size -= len(delivery.body)
                 taken.append(delivery)
             count -= 1
             if count <= 0 or size <= 0:
@@ -238,11 +240,11 @@ class Sending(_Listener):
 
     def unsent(self, delivery: Delivery, error: Exception) -> None:
         """APNs did not process it."""
-        self._settled(Unsent(delivery.identifier, delivery.token, error, self._notification(delivery)))
+        self._settled(self._made(Unsent, delivery.identifier, delivery.token, error, delivery.notification))
 
     def uncertain(self, delivery: Delivery, error: Exception) -> None:
         """The outcome is unknown."""
-        self._settled(Uncertain(delivery.identifier, delivery.token, error, self._notification(delivery)))
+        self._settled(self._made(Uncertain, delivery.identifier, delivery.token, error, delivery.notification))
 
     def _settled(self, outcome: Rejection | Unsent | Uncertain) -> None:
         self._others.append(outcome)
@@ -318,19 +320,24 @@ class Sending(_Listener):
         self._cancel_timers()
         if self._source is not None:
             self._source.close()
-            self._others += [Unsent(each[0], settled(each[2]), self.ended, each[1]) for each in self._source.left()]
+            left = self._source.left()
+            self._others += [self._made(Unsent, each[0], settled(each[2]), self.ended, each[1]) for each in left]
         self._pool.withdraw(self, self.ended)
         self._others += [
-            Uncertain(delivery.identifier, delivery.token, self.ended, self._notification(delivery))
+            self._made(Uncertain, delivery.identifier, delivery.token, self.ended, delivery.notification)
             for delivery in self._pool.in_flight_of(self)
         ]
         self._result.errback(SendCancelled(str(self.ended), self._batch()))
         self._waiters.fire(None)
 
-    def _notification(self, delivery: Delivery) -> Notification:
-        notification = delivery.notification
-        assert isinstance(notification, Notification)  # it was made here
-        return notification if self._apns_id is None else notification.with_apns_id(self._apns_id(delivery.identifier))
+    def _made(
+        self, kind: type[R], identifier: Hashable, token: str | bytes, error: Exception, notification: RequestTemplate
+    ) -> R:
+        assert isinstance(notification, Notification)  # it came with the token
+        if self._own is not None:
+            apns_id, body = self._own(identifier)
+            notification = with_body(notification.with_apns_id(apns_id), body)
+        return kind(identifier, token, error, notification)
 
     def _batch(self) -> Batch:
         # What becomes known after a cancellation does not change it.
@@ -356,7 +363,7 @@ class Single(_Listener, Result[T], Delivery):
         self, pool: Pool, identifier: Hashable, token: str | bytes, device: bytes, notification: RequestTemplate
     ) -> None:
         Result.__init__(self, _withdraw)
-        Delivery.__init__(self, self, identifier, token, device, notification)
+        Delivery.__init__(self, self, identifier, token, device, notification, notification.body)
         self._pool = pool
 
     def unsent(self, delivery: Delivery, error: Exception) -> None:

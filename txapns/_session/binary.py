@@ -192,7 +192,7 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         if isinstance(triples, AsyncIterable):
             raise TypeError("send() writes at once, so it cannot take an async iterable; APNSClient.send() can")
         deliveries = [
-            Delivery(outcomes, identifier, settled(token), device_of(token), notification)
+            Delivery(outcomes, identifier, settled(token), device_of(token), notification, notification.body)
             for identifier, notification, token in triples
         ]
         if self._draining or not self._ready or self._awaits_answer:
@@ -205,11 +205,11 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         identifier = 0
         encoded: list[bytes] = []
         impossible: list[tuple[Delivery, InvalidNotification]] = []
-        current: RequestTemplate | None = None
+        last: Delivery | None = None
         for delivery in deliveries:
             try:
-                if delivery.notification is not current:
-                    encode, current = self._encoder(delivery.notification), delivery.notification
+                if last is None or delivery.notification is not last.notification or delivery.body is not last.body:
+                    encode, last = self._encoder(delivery.notification, delivery.body), delivery
                 encoded.append(encode(unconfirmed.next_identifier, delivery.device))
             except InvalidNotification as error:
                 impossible.append((delivery, error))
@@ -223,10 +223,10 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         if len(unconfirmed) >= self._allowance.size:
             self.flush()
 
-    def _encoder(self, notification: RequestTemplate) -> Callable[[int, bytes], bytes]:
+    def _encoder(self, notification: RequestTemplate, body: bytes) -> Callable[[int, bytes], bytes]:
         """Return a function of identifier and token that encodes a notification for one device."""
         assert isinstance(notification, Notification)  # the others are for the provider API
-        body, expiration = notification.body, notification.expiration
+        expiration = notification.expiration
         if expiration is None:
             expiration = int(self._wall.now()) + STORED
         if self._command == 2:

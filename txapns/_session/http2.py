@@ -151,13 +151,13 @@ class ProviderAPIProtocol(GatewayProtocol):
         for delivery in deliveries:
             if delivery.notification is not template:
                 template = delivery.notification
-                path, body, given = template.path, template.body, template.headers(self._topic)
+                path, given = template.path, template.headers(self._topic)
                 if given is not self._given or template.method is not self._method:
                     self._share(template.method, given)
                 head, fields = self._head, self._fields
             own = delivery.apns_id
             every = fields if own is None else (*fields, (b"apns-id", own.encode()))
-            send(delivery, head, path + hexlify(delivery.device), every, body)
+            send(delivery, head, path + hexlify(delivery.device), every, delivery.body)
         if not self._watch.is_set:
             self._marks.clear()
             self._quiet = 0

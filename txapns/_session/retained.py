@@ -31,16 +31,8 @@ class _Run:
     def delivery(self, identifier: Hashable, token: str | bytes) -> Delivery:
         """Make a delivery again."""
         first = self.first
-        return Delivery(
-            first.outcomes,
-            identifier,
-            token,
-            device_of(token),
-            first.notification,
-            first.returns,
-            first.postponements,
-            first.taken_at,
-        )
+        counted = first.returns, first.postponements, first.taken_at
+        return Delivery(first.outcomes, identifier, token, device_of(token), first.notification, first.body, *counted)
 
 
 class RetainedDeliveries:
@@ -60,6 +52,7 @@ class RetainedDeliveries:
             first is None
             or first.outcomes is not delivery.outcomes
             or first.notification is not delivery.notification
+            or first.body is not delivery.body
             or first.returns != delivery.returns
             or first.postponements != delivery.postponements
             or first.taken_at != delivery.taken_at

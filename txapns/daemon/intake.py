@@ -176,7 +176,7 @@ class Intake:
                 wake = self._hurry
             content = draft.payload, headers, draft.tokens, ids, draft.not_before, draft.rate
             collapse_id = _collapse_id(draft) if supersede else None
-            messages.append(Message(app, *content, lane, caller.name, collapse_id))
+            messages.append(Message(app, *content, lane, caller.name, collapse_id, draft.payloads))
 
         def stored(receipts: list[Receipt]) -> list[Receipt]:
             wake(app)
@@ -252,9 +252,10 @@ def _check(
     :param fitting: whether the lengths of all device tokens are checked already.
     :returns: the decoded payload; ``None`` if the face has decoded it.
     """
-    if len(draft.payload) > MAX_PAYLOAD:
+    size = max(map(len, draft.payloads), default=len(draft.payload))
+    if size > MAX_PAYLOAD:
         path = f"{_path(draft, position)}.payload"
-        raise TooLarge(f"{path}: {len(draft.payload)} bytes; {MAX_PAYLOAD} are allowed", path=path)
+        raise TooLarge(f"{path}: {size} bytes; {MAX_PAYLOAD} are allowed", path=path)
     try:
         document = None if draft.decoded else payloads.decode(draft.payload)
     except InvalidPayload as error:

@@ -227,7 +227,7 @@ ANYBODY = Caller("anybody", None, None, manage=True)
 
 class Draft(_Value, frozen=True, gc=False):
     """
-    A notification as a caller submits it: one payload for one or more devices.
+    A notification as a caller submits it, for one or more devices: with one payload, or with one for each of them.
 
     :ivar apns_ids: the ids that the caller chose, one for each token; empty if the daemon chooses.
     :ivar not_before: the date before which it is not sent; ``None`` to send it now.
@@ -235,7 +235,8 @@ class Draft(_Value, frozen=True, gc=False):
     :ivar lane: the lane that the caller asks for; ``None`` if the daemon chooses.
     :ivar environment: the side that it is for, of an app with two; ``None`` for that of each device token, or for
         production if it is a broadcast.
-    :ivar decoded: whether the face has decoded the payload, which nobody does twice, and found the push type.
+    :ivar decoded: whether the face has decoded what is sent, which nobody does twice, and found the push type.
+    :ivar payloads: the payload of each device, if they differ, instead of ``payload``. The face has decoded them.
     """
 
     payload: bytes
@@ -247,11 +248,12 @@ class Draft(_Value, frozen=True, gc=False):
     lane: Lane | None = None
     environment: Environment | None = None
     decoded: bool = False
+    payloads: Sequence[bytes] = ()
 
 
 class Message(_Value, frozen=True, gc=False):
     """
-    A notification as it is stored: one payload for one or more devices.
+    A notification as it is stored, for one or more devices: with one payload, or with one for each of them.
 
     :ivar apns_ids: the id for each device, in order: UUIDs in lower case. An id is chosen once and is the same in all
         attempts. Callers and Apple know the notification by it. Two notifications may have the same.
@@ -260,6 +262,7 @@ class Message(_Value, frozen=True, gc=False):
         a request that have a rate follow one another.
     :ivar caller: the name of the caller it is from. Callers take turns in each lane.
     :ivar collapse_id: what waits for the same devices of the app with the same one is superseded; ``None`` for nothing.
+    :ivar payloads: the payload of each device, in order, if they differ, instead of ``payload``.
     """
 
     app: str
@@ -272,11 +275,14 @@ class Message(_Value, frozen=True, gc=False):
     lane: Lane = Lane.NORMAL
     caller: str = ANYBODY.name
     collapse_id: str | None = None
+    payloads: Sequence[bytes] = ()
 
     def __post_init__(self) -> None:
-        """Check that there is one id for each device."""
+        """Check that there is one id for each device, and one payload or none of its own."""
         if len(self.tokens) != len(self.apns_ids):
             raise ValueError(f"{len(self.tokens)} tokens with {len(self.apns_ids)} ids")
+        if self.payloads and len(self.payloads) != len(self.tokens):
+            raise ValueError(f"{len(self.tokens)} tokens with {len(self.payloads)} payloads")
 
 
 class Receipt(_Value, frozen=True, gc=False):
@@ -327,10 +333,9 @@ def environment_of(headers: Mapping[str, str]) -> Environment | None:
 
 
 class Content(_Value, frozen=True, eq=False, gc=False):
-    """What the deliveries of one message share. Deliveries that are leased together share the object."""
+    """What notifications share that differ in their payloads alone. Those that are leased together share the object."""
 
     app: str
-    payload: bytes
     headers: Mapping[str, str]
     lane: Lane = Lane.NORMAL
 
@@ -360,6 +365,7 @@ class Leased(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     number: int
     content: Content
+    payload: bytes
     token: bytes
     apns_id: str
     attempts: int

@@ -137,7 +137,7 @@ class NotificationTests(BinaryCase):
         self.assertEqual((wire.value(), wire.disconnecting), (b"", False))
         leased = self.world.lease()
         self.assertEqual([each.token for each in leased], [ANN, BOB, EVE])
-        self.assertEqual({each.content.payload for each in leased}, {PAYLOAD})
+        self.assertEqual({each.payload for each in leased}, {PAYLOAD})
         self.assertEqual(
             [dict(each.content.headers) for each in leased],
             [
@@ -160,7 +160,24 @@ class NotificationTests(BinaryCase):
         self.send(*[framed(n, bytes([n]) * 32) for n in range(100)])
         leased = self.world.lease()
         self.assertEqual([each.token[0] for each in leased], list(range(100)))
-        self.assertEqual(len({id(each.content) for each in leased}), 1)
+        self.assertEqual(len({id(each.payload) for each in leased}), 1)
+
+    def test_own_payloads(self) -> None:
+        """Consecutive ones with payloads of their own are one message, apart from those among them that are equal."""
+        submitted, intake = list[Sequence[Draft]](), self.world.intake
+        accept = intake.accept
+        self.patch(
+            intake, "accept", lambda app, drafts, **more: submitted.append(drafts) or accept(app, drafts, **more)
+        )
+        texts = [(b"a", 5), (b"b", 5), (b"c", 5), (b"c", 5), (b"c", 5), (b"d", 5), (b"e", 5), (b"e", 10), (b"f", 10)]
+        sent = [(b'{"aps":{"alert":"%s"}}' % text, priority) for text, priority in texts]
+        self.send(*[framed(n, bytes([n]) * 32, payload, priority=each) for n, (payload, each) in enumerate(sent)])
+        leased = self.world.lease()
+        self.assertEqual([each.token[0] for each in leased], list(range(len(sent))))
+        self.assertEqual([(each.payload, int(each.content.headers["apns-priority"])) for each in leased], sent)
+        self.assertEqual(len({id(each.payload) for each in leased[2:5]}), 1)
+        [drafts] = submitted
+        self.assertEqual([(len(each.payloads), len(each.tokens)) for each in drafts], [(2, 2), (0, 3), (2, 2), (2, 2)])
 
     def test_first_fault(self) -> None:
         """The packet names the first invalid one; those before it are stored, and none after it."""

@@ -261,7 +261,7 @@ class NotifyTests(PyapnsCase):
         self.assertIsNone(self.call("notify", "chess", f"  {spaced}\n", PAYLOAD, key="sender"))
         [leased] = self.lease()
         self.assertEqual((leased.token.hex(), dict(leased.content.headers)), (ANN, {"apns-push-type": "alert"}))
-        self.assertEqual(leased.content.payload, '{"aps":{"alert":"Grüße","badge":3}}'.encode())
+        self.assertEqual(leased.payload, '{"aps":{"alert":"Grüße","badge":3}}'.encode())
 
     def test_several(self) -> None:
         """Two lists, in pairs; equal dictionaries that follow each other are one."""
@@ -269,8 +269,8 @@ class NotifyTests(PyapnsCase):
         self.assertIsNone(self.call("notify", "chess", [ANN, BOB, ANN], [PAYLOAD, PAYLOAD, other]))
         leased = self.lease()
         self.assertEqual([each.token.hex() for each in leased], [ANN, BOB, ANN])
-        self.assertIs(leased[0].content, leased[1].content)
-        self.assertEqual(leased[2].content.payload, b'{"aps":{"alert":"Other"}}')
+        self.assertIs(leased[0].payload, leased[1].payload)
+        self.assertEqual(leased[2].payload, b'{"aps":{"alert":"Other"}}')
         self.assertIsNone(self.call("notify", "chess", [], []))
 
     def test_wrong(self) -> None:

@@ -10,7 +10,7 @@ from txapns.daemon.values import Content, Leased, Settlement, State
 
 __all__ = ["ActivityTests"]
 
-CONTENT = Content("chess", b"{}", {})
+CONTENT = Content("chess", {})
 
 
 class ActivityTests(SynchronousTestCase):
@@ -25,7 +25,7 @@ class ActivityTests(SynchronousTestCase):
     def settle(self, *seconds: float, state: State = State.ACCEPTED, app: str = "chess") -> None:
         """Settle notifications that were accepted so many seconds ago."""
         now = self.clock.seconds()
-        leased = [Leased(n, CONTENT, b"", "", 0, 0.0, now - each) for n, each in enumerate(seconds)]
+        leased = [Leased(n, CONTENT, b"{}", b"", "", 0, 0.0, now - each) for n, each in enumerate(seconds)]
         self.activity.settled(app, leased, [Settlement(n, state) for n in range(len(seconds))])
 
     def test_nothing(self) -> None:

@@ -329,8 +329,8 @@ class CostTests(SynchronousTestCase):
 
     def test_settled(self) -> None:
         """One chunk of five hundred counts the same as five hundred chunks of one."""
-        content = Content("chess", b"{}", {})
-        leased = [Leased(n, content, token(n), "", 0, 0.0, 100.0 + n // 100) for n in range(500)]
+        content = Content("chess", {})
+        leased = [Leased(n, content, b"{}", token(n), "", 0, 0.0, 100.0 + n // 100) for n in range(500)]
         settlements = [Settlement(each.number, State.ACCEPTED, 200) for each in leased]
         together, apart = DaemonMetrics(Clock()), DaemonMetrics(Clock())
         together.settled("chess", leased, settlements, 104.5)

@@ -347,9 +347,10 @@ class ClusterTests(SynchronousTestCase):
         del self.world.queue.lease
         self.assertEqual(self.depth(), (3, 3))
         numbers = [self.world.outcome(each).number for each in ids]
-        content = Content("chess", b"{}", {})
+        content = Content("chess", {})
         self.cluster.become(alive=True)
-        leasing.callback(Lease([Leased(number, content, b"t", ids[0], 0, START, START) for number in numbers]))
+        own = content, b"{}", b"t", ids[0], 0, START, START
+        leasing.callback(Lease([Leased(number, *own) for number in numbers]))
         self.world.advance(5.0)
         self.assertEqual((self.depth(), self.world.received()), ((3, 3), {}))
         self.world.result(self.world.queue.reclaim())

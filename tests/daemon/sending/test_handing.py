@@ -146,9 +146,9 @@ class SendTests(HandingCase):
 
     def leased(self, number: int, **headers: str) -> Leased:
         """Make a notification for a device, or with a channel a broadcast."""
-        content = Content("chess", UPDATE, {f"apns-{name}-id": value for name, value in headers.items()})
+        content = Content("chess", {f"apns-{name}-id": value for name, value in headers.items()})
         apns_id = f"00000000-0000-4000-8000-{number:012}"
-        return Leased(number, content, b"" if headers else token(number), apns_id, 0, START, START)
+        return Leased(number, content, UPDATE, b"" if headers else token(number), apns_id, 0, START, START)
 
     def test_together(self) -> None:
         """What goes to devices and what goes to channels is one batch, with each as its own identifier."""

@@ -32,8 +32,8 @@ NOTIFICATION = Notification(payload={})
 
 def leased(number: int = 1, attempts: int = 0, **headers: str) -> Leased:
     """Make a notification; header fields are named without ``apns-``."""
-    content = Content("chess", b"{}", {f"apns-{name}": value for name, value in headers.items()})
-    return Leased(number, content, b"\x01" * 32, f"id{number}", attempts, DATE, NOW)
+    content = Content("chess", {f"apns-{name}": value for name, value in headers.items()})
+    return Leased(number, content, b"{}", b"\x01" * 32, f"id{number}", attempts, DATE, NOW)
 
 
 def rejection(each: Leased, status: int, reason: str, **fields: Any) -> Rejection:

@@ -420,7 +420,7 @@ class CopyContract:
         leased = [*do(world.queue.lease("chess", 100, until)), *bulk]
         self._case.assertEqual(len(leased), before["waiting"] + 2)
         self._case.assertEqual(
-            {(each.content.payload, *each.content.headers.items()) for each in leased}, {(PAYLOAD, *HEADERS.items())}
+            {(each.payload, *each.content.headers.items()) for each in leased}, {(PAYLOAD, *HEADERS.items())}
         )
         world.feed.keep(["chess"])
         do(world.queue.settle([Settlement(receipt.numbers[0], State.REJECTED, 410, "Unregistered")]))

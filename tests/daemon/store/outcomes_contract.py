@@ -252,7 +252,7 @@ class OutcomeLogContract(StoreContract):
             pass
         self.case.assertEqual([self.ask("latest", each) for each in old + recent], [None] * 7)
         [left] = self.lease()
-        self.case.assertEqual((left.content.payload, left.token), (PAYLOAD, (0).to_bytes(32, "big")))
+        self.case.assertEqual((left.payload, left.token), (PAYLOAD, (0).to_bytes(32, "big")))
 
     def test_seen(self) -> None:
         """An app was seen once something was accepted for it, even after a restart and if everything was deleted."""

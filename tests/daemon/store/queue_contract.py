@@ -23,7 +23,7 @@ class QueueContract(StoreContract):
         verifyObject(IQueue, self.world.queue)
 
     def test_accepted_and_leased(self) -> None:
-        """Accepted notifications are leased unchanged, in order, with their ids; those of a message share a content."""
+        """Accepted notifications are leased unchanged, in order, with their ids; those of a message share a payload."""
         first, second = message(self.world, 3), Message("chess", b'{"n":2}', {}, [b"\xff" * 100, b"\x00"], [ID, OTHER])
         accepted_at = self.date
         receipts = self.do("accept", [first, second])
@@ -36,10 +36,26 @@ class QueueContract(StoreContract):
         self.case.assertEqual({each.attempts for each in leased}, {0})
         for each in leased:
             self.case.assertAlmostEqual(each.accepted_at, accepted_at, 2)
-        contents = [each.content for each in leased]
-        self.case.assertEqual([len({id(each) for each in contents}), contents[0] is contents[2]], [2, True])
-        self.case.assertEqual((contents[0].app, contents[0].payload, contents[0].headers), ("chess", PAYLOAD, HEADERS))
-        self.case.assertEqual((contents[4].payload, contents[4].headers), (b'{"n":2}', {}))
+        payloads, contents = [each.payload for each in leased], [each.content for each in leased]
+        for shared in (payloads, contents):
+            self.case.assertEqual([len({id(each) for each in shared}), shared[0] is shared[2]], [2, True])
+        self.case.assertEqual((contents[0].app, payloads[0], contents[0].headers), ("chess", PAYLOAD, HEADERS))
+        self.case.assertEqual((payloads[4], contents[4].headers), (b'{"n":2}', {}))
+
+    def test_own_payloads(self) -> None:
+        """A message may have a payload for each device, also where some of it is leased later, and from the disk."""
+        own, like = [b'{"n":%d}' % n for n in range(5)], message(self.world, 5)
+        [receipt] = self.do("accept", [Message("chess", b"", HEADERS, like.tokens, like.apns_ids, payloads=own)])
+        parts = [self.lease(2), self.lease(1)]
+        self.do("release", [each.number for part in parts for each in part])
+        parts.append(self.lease())
+        self.case.assertEqual([[each.payload for each in part] for part in parts], [own[:2], own[2:3], own])
+        self.case.assertEqual([each.number for each in parts[2]], list(receipt.numbers))
+        self.case.assertEqual(len({id(each.content) for each in parts[2]}), 1)
+
+    def test_wrong_payloads(self) -> None:
+        """There is one payload for each device, or for all of them."""
+        self.case.assertRaises(ValueError, Message, "chess", b"", {}, [b"t"] * 2, [ID, ID], payloads=[PAYLOAD])
 
     def test_broadcasts(self) -> None:
         """A broadcast, whose token is empty, is kept like what goes to devices, alone and among others."""
@@ -86,10 +102,10 @@ class QueueContract(StoreContract):
         self.case.assertEqual(len(found), 45)
         for given, receipt in zip(messages, receipts, strict=True):
             some = [found[number] for number in receipt.numbers]
-            self.case.assertEqual({each.content.payload for each in some}, {given.payload})
+            self.case.assertEqual({each.payload for each in some}, {given.payload})
             self.case.assertEqual([each.token for each in some], given.tokens)
             self.case.assertEqual([each.apns_id for each in some], receipt.apns_ids)
-            self.case.assertEqual((receipt.apns_ids, len({id(each.content) for each in some})), (given.apns_ids, 1))
+            self.case.assertEqual((receipt.apns_ids, len({id(each.payload) for each in some})), (given.apns_ids, 1))
 
     def test_nothing_to_accept(self) -> None:
         """Accepting no message, or a message without devices, is harmless and returns no ids."""

@@ -69,6 +69,8 @@ _CLOSE = 5.0  # seconds that the client may then take to close
 
 # A notification, and the push type that follows from its payload.
 _Decoded: TypeAlias = "tuple[ReceivedNotification, str | None]"
+# Expiration, priority and push type.
+_Fields: TypeAlias = "tuple[int | None, int | None, str | None]"
 
 _log = Logger()
 
@@ -353,21 +355,30 @@ def _named(notification: ReceivedNotification, status: int) -> int | None:
 
 
 def _drafts(received: Sequence[_Decoded], app: App | None) -> list[Draft]:
-    """Combine consecutive notifications that are equal; those with equal fields share the header fields."""
-    drafts: list[Draft] = []
-    known: dict[tuple[int | None, int | None, str | None], dict[str, str]] = {}
-    before, shared, tokens = b"", None, list[bytes]()
+    """Combine consecutive notifications with equal fields: those with equal payloads, and those with different ones."""
+    groups: list[tuple[_Fields, list[bytes], list[bytes]]] = []
+    payloads, tokens = list[bytes](), list[bytes]()
+    before, shared = b"", None
     for (_, token, payload, _, expiration, priority), push_type in received:
         fields = expiration, priority, push_type
-        if payload == before and fields == shared:
+        alike, equal = fields == shared, payload == before
+        if alike and len(payloads) == (1 if equal else len(tokens)):
             tokens.append(token)
-            continue
-        before, shared, tokens = payload, fields, [token]
-        headers = known.get(fields)
-        if headers is None:
-            headers = known[fields] = _headers(*fields, app)
-        drafts.append(Draft(payload, headers, tokens, decoded=True))
-    return drafts
+            if not equal:
+                payloads.append(payload)
+        else:
+            first = [tokens.pop()] if alike and equal and payloads.pop() else []  # the one before is the first of these
+            payloads, tokens = [payload], [*first, token]
+            groups.append((fields, payloads, tokens))
+        before, shared = payload, fields
+    known = {fields: _headers(*fields, app) for fields, *_ in groups}
+    return [_draft(known[fields], *group) for fields, *group in groups]
+
+
+def _draft(headers: dict[str, str], payloads: Sequence[bytes], tokens: Sequence[bytes]) -> Draft:
+    if len(payloads) == 1:
+        return Draft(payloads[0], headers, tokens, decoded=True)
+    return Draft(b"", headers, tokens, decoded=True, payloads=payloads)
 
 
 def _headers(expiration: int | None, priority: int | None, push_type: str | None, app: App | None) -> dict[str, str]:

@@ -24,7 +24,7 @@ from txapns.result import Accepted, Batch, Rejection, Uncertain, Unsent
 
 __all__ = ["send"]
 
-_apns_id = attrgetter("apns_id")
+_own = attrgetter("apns_id", "payload")
 
 _Outcome: TypeAlias = Accepted | Rejection | Unsent | Uncertain
 
@@ -37,7 +37,7 @@ def send(client: APNSClient, prepared: Prepared, first: bool = False) -> Deferre
     :returns: a ``Deferred`` of the batch, in which each of them is its own identifier. It fails as that of
         :meth:`~txapns.APNSClient.send_many` does. Cancelling it drops what waits.
     """
-    sending = client.send_many(prepared.triples(), first=first, apns_id=_apns_id)
+    sending = client.send_many(prepared.triples(), first=first, own=_own)
     broadcasts = [_broadcast(client, *each) for each in prepared.broadcasts()]
     if not broadcasts:
         return sending

@@ -8,10 +8,9 @@ from functools import lru_cache
 import attrs
 
 from txapns.daemon.linting import notification_of
-from txapns.daemon.payloads import decode
 from txapns.daemon.values import Content, Leased, Settlement, State
 from txapns.errors import APNSError
-from txapns.notification import Notification, push_type_of, with_body
+from txapns.notification import Notification, with_body
 
 __all__ = ["Prepared", "prepare"]
 
@@ -22,7 +21,7 @@ class Prepared:
     Leased notifications, of which some may be settled without being sent.
 
     :ivar settlements: what became of the others: they have expired, or no request can carry them.
-    :ivar notifications: what to send, for each content.
+    :ivar notifications: what to send, for each content, but for the payload and the id.
     """
 
     ready: Sequence[Leased]
@@ -38,7 +37,7 @@ class Prepared:
         """
         Give what is to be sent to devices as :meth:`~txapns.APNSClient.send_many` takes it, each its own identifier.
 
-        The notifications have no ids, since the devices of a content share one.
+        The notifications have neither the payloads nor the ids, since all of a content share one.
         """
         notifications, channels = self.notifications, self.channels
         for each in [each for each in self.ready if each.content not in channels] if channels else self.ready:
@@ -49,42 +48,31 @@ class Prepared:
         notifications, channels = self.notifications, self.channels
         for each in self.ready if channels else ():
             if each.content in channels:
-                yield each, notifications[each.content].with_apns_id(each.apns_id), channels[each.content]
+                notification = with_body(notifications[each.content], each.payload)
+                yield each, notification.with_apns_id(each.apns_id), channels[each.content]
 
 
 @lru_cache(maxsize=64)
-def _like(headers: tuple[tuple[str, str], ...], push_type: str | None, topic: str | None) -> Notification:
+def _like(headers: tuple[tuple[str, str], ...], topic: str | None) -> Notification:
     """Make a notification with header fields; the next one mostly has the same. Its payload does not matter."""
-    fields = dict(headers) if push_type is None else {**dict(headers), "apns-push-type": push_type}
-    return notification_of(b"{}", fields, topic)
+    return notification_of(b"{}", dict(headers), topic)
 
 
 def prepare(leased: Sequence[Leased], topic: str | None, date: float) -> Prepared:
     """
-    Make one notification for each content, however many devices it is for.
+    Make one notification for each content, however many it is for.
 
-    Contents that share their header fields differ in the payload alone.
+    The intake has looked at the payloads, and found the push types that follow from them.
     """
     notifications: dict[Content, Notification] = {}
     settled: dict[Content, tuple[State, str]] = {}
-    expired: dict[int, bool] = {}  # by the identity of the header fields
-    known: dict[tuple[int, str | None], Notification] = {}
     for content in {each.content for each in leased}:
-        fields = id(content.headers)
-        over = expired.get(fields)
-        if over is None:
-            expires = content.expires
-            over = expired[fields] = expires is not None and expires <= date
-        if over:
+        expires = content.expires
+        if expires is not None and expires <= date:
             settled[content] = State.EXPIRED, ""
             continue
         try:
-            push_type = content.headers.get("apns-push-type") or push_type_of(decode(content.payload))
-            like = known.get((fields, push_type))
-            if like is None:
-                decode(content.payload)  # checks it again, as the intake did
-                like = known[fields, push_type] = _like(tuple(content.headers.items()), push_type, topic)
-            notifications[content] = with_body(like, content.payload)
+            notifications[content] = _like(tuple(content.headers.items()), topic)
         except (APNSError, ValueError) as error:  # the priority or the expiration may not be a number
             settled[content] = State.REJECTED, type(error).__name__
     if not settled:

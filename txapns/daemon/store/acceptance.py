@@ -62,7 +62,8 @@ class Block(msgspec.Struct, frozen=True, eq=False, gc=False):
     """
     Messages that differ only in their payloads, tokens and ids, in the form that the statements take.
 
-    :ivar each: how many devices each of them has.
+    :ivar messages: the messages, as they were given.
+    :ivar each: for how many devices each of their payloads is.
     :ivar widths: the length of each token.
     :ivar not_before: the date before which the first delivery is not sent, in milliseconds; 0 for none.
     :ivar due: when that is, in milliseconds of the queue's time; ``None`` for now.
@@ -70,6 +71,7 @@ class Block(msgspec.Struct, frozen=True, eq=False, gc=False):
     :ivar collapse: the hash of their collapse id, if they supersede those before; otherwise 0.
     """
 
+    messages: Sequence[Message]
     flow: FlowKey
     headers: str
     each: int
@@ -104,7 +106,6 @@ class Acceptance:
     :ivar flows: the ids of all flows, likewise.
     :ivar first: the number of its first delivery; 0 if nothing was stored.
     :ivar superseded: what was superseded by it and by those that are stored with it.
-    :ivar messages: the messages of its blocks, as they were given.
     """
 
     blocks: list[Block]
@@ -115,7 +116,6 @@ class Acceptance:
     flows: dict[FlowKey, int] = attrs.Factory(dict)
     first: int = 0
     superseded: Superseded = attrs.Factory(Superseded)
-    messages: Sequence[Message] = ()
 
     @property
     def count(self) -> int:
@@ -125,7 +125,7 @@ class Acceptance:
     @property
     def counts(self) -> list[int]:
         """How many deliveries each of its messages has."""
-        return [block.each for block in self.blocks for _ in block.payloads]
+        return [len(message.tokens) for block in self.blocks for message in block.messages]
 
     @property
     def apns_ids(self) -> bytes:
@@ -170,7 +170,7 @@ def pack(messages: Sequence[Message], time: QueueTime) -> list[Block]:
 def _shared(message: Message) -> tuple[object, ...]:
     """Give what the messages of a block have in common."""
     place = message.app, message.lane, message.caller, message.collapse_id, message.not_before, message.rate
-    return len(message.tokens), message.headers, place
+    return 1 if message.payloads else len(message.tokens), message.headers, place
 
 
 def _block(messages: Sequence[Message]) -> Block:
@@ -180,11 +180,13 @@ def _block(messages: Sequence[Message]) -> Block:
     apns_ids = bytes.fromhex(text.replace("-", ""))
     if not len(text) / 36 == len(apns_ids) / 16 == len(tokens):
         raise ValueError("an id is not a UUID")
+    payloads = [payload for message in messages for payload in message.payloads or (message.payload,)]
     return Block(
+        messages,
         (first.app, int(first.lane), first.caller),
         _encode(dict(first.headers)).decode(),
-        len(first.tokens),
-        [message.payload for message in messages],
+        1 if first.payloads else len(first.tokens),
+        payloads,
         b"".join(tokens),
         list(map(len, tokens)),
         apns_ids,

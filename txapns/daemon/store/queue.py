@@ -127,7 +127,7 @@ class StoredQueue(Generic[_C]):
             blocks = pack(messages, self._time)
         except ValueError:
             return fail()
-        acceptance = Acceptance(blocks, idempotency, self._time.date(), self._time.now(), messages=messages)
+        acceptance = Acceptance(blocks, idempotency, self._time.date(), self._time.now())
         counts: dict[str, int] = {}
         size = 1
         for block in blocks:

@@ -24,7 +24,7 @@ class QueueTests(ChannelsCase):
         leased = self.world.lease()
         self.assertEqual([each.apns_id for each in leased], [ID, other.headers["apns-request-id"]])
         self.assertEqual([each.content.channel for each in leased], ["AbCd", "////"])
-        self.assertEqual((leased[0].token, leased[0].content.payload), (b"", UPDATE))
+        self.assertEqual((leased[0].token, leased[0].payload), (b"", UPDATE))
         fields = {**FIELDS, "apns-topic": APP, "apns-channel-id": "AbCd"}
         self.assertEqual(dict(leased[0].content.headers), fields)
 

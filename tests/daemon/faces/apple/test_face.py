@@ -91,7 +91,7 @@ class QueueTests(AppleCase):
         said = self.ask(headers)
         self.assertEqual((said.status, said.body, said.headers["apns-id"]), (200, b"", given))
         [leased] = self.world.lease()
-        self.assertEqual((leased.token.hex(), leased.apns_id, leased.content.payload), (ANN, given, PAYLOAD))
+        self.assertEqual((leased.token.hex(), leased.apns_id, leased.payload), (ANN, given, PAYLOAD))
         expected = {name: value for name, value in headers.items() if name.startswith("apns-") and name != "apns-id"}
         self.assertEqual(dict(leased.content.headers), {**expected, "apns-topic": TOPIC})
         self.assertEqual(self.world.woken, ["chess"])
@@ -318,7 +318,7 @@ class RefusalTests(AppleCase):
             ("identity", PAYLOAD),
         ):
             self.assertEqual(self.ask({"content-encoding": coding}, body=packed).status, 200)
-        self.assertEqual({leased.content.payload for leased in self.world.lease()}, {PAYLOAD})
+        self.assertEqual({leased.payload for leased in self.world.lease()}, {PAYLOAD})
         said = self.ask({"content-encoding": "br"})
         self.assertEqual(
             (said.brief, said.headers["accept-encoding"]), ((415, "UnsupportedMediaType"), "gzip, deflate")

@@ -64,7 +64,7 @@ class NotifyTests(MatrixCase):
             "loc-args": ["Major Tom", "Mission Control", "I'm floating in a most peculiar way."],
         }
         self.assertEqual(
-            json.loads(leased.content.payload),
+            json.loads(leased.payload),
             {
                 "aps": {"badge": 3, "alert": alert, "sound": "bing"},
                 "room_id": "!slw48wfj34rtnrf:example.com",
@@ -79,9 +79,7 @@ class NotifyTests(MatrixCase):
         devices = [device(data=data)]
         self.send({"notification": {"event_id": "$1", "room_id": "!2", "counts": {"unread": 0}, "devices": devices}})
         [leased] = self.lease()
-        self.assertEqual(
-            json.loads(leased.content.payload), {**default, "event_id": "$1", "room_id": "!2", "unread_count": 0}
-        )
+        self.assertEqual(json.loads(leased.payload), {**default, "event_id": "$1", "room_id": "!2", "unread_count": 0})
         self.assertEqual(self.answered().json, {"rejected": []})
 
     def test_several(self) -> None:
@@ -91,7 +89,7 @@ class NotifyTests(MatrixCase):
         self.assertEqual([each.token.hex() for each in self.lease()], [ANN, BOB])
         [leased] = self.lease("news")
         self.assertEqual(leased.token.hex(), BOB)
-        self.assertNotIn("badge", json.loads(leased.content.payload)["aps"])
+        self.assertNotIn("badge", json.loads(leased.payload)["aps"])
 
     def test_pushkeys(self) -> None:
         """A token in hexadecimal is not taken for base64."""
@@ -108,7 +106,7 @@ class NotifyTests(MatrixCase):
         event, counted = self.lease()
         self.assertEqual(dict(event.content.headers), {"apns-priority": "5", "apns-push-type": "alert"})
         self.assertEqual(dict(counted.content.headers), {"apns-push-type": "alert", "apns-collapse-id": "counts"})
-        self.assertEqual(counted.content.payload, b'{"aps":{"badge":7}}')
+        self.assertEqual(counted.payload, b'{"aps":{"badge":7}}')
 
     def test_turns(self) -> None:
         """A request for many devices does not hold up one for a single device."""
@@ -250,7 +248,7 @@ class RepeatedTests(MatrixCase):
         """Counts alone are sent each time: a device that had 2, then 1, then 2 again shows 2."""
         for unread in (2, 1, 2):
             self.count(unread)
-            self.assertEqual([each.content.payload for each in self.lease()], [b'{"aps":{"badge":%d}}' % unread])
+            self.assertEqual([each.payload for each in self.lease()], [b'{"aps":{"badge":%d}}' % unread])
 
     def test_latest_counts(self) -> None:
         """Of the counts that wait for a device only the latest are sent; of events each is."""
@@ -258,7 +256,7 @@ class RepeatedTests(MatrixCase):
         self.rejected(device(), event_id="$2")
         for unread in (2, 1, 7):
             self.count(unread)
-        badges = [json.loads(each.content.payload)["aps"]["badge"] for each in self.lease()]
+        badges = [json.loads(each.payload)["aps"]["badge"] for each in self.lease()]
         self.assertEqual(badges, [3, 3, 7])
 
     def count(self, unread: int) -> None:
@@ -408,7 +406,7 @@ class HostileTests(MatrixCase):
         leased = self.lease()
         self.assertEqual(len(leased), 2 - len(response.json["rejected"]) if leased else 0)
         for each in leased:
-            self.assertIsInstance(json.loads(each.content.payload), dict)
+            self.assertIsInstance(json.loads(each.payload), dict)
             self.world.settle(each, State.ACCEPTED, 200)
 
     @settings(deadline=None, suppress_health_check=[HealthCheck.differing_executors], max_examples=30)

@@ -37,7 +37,7 @@ class BroadcastOperationsTests(BroadcastCase):
         self.assertEqual([each.content.channel for each in leased], ["AbCd", UNKNOWN])
         self.assertEqual([each.token for each in leased], [b"", b""])
         expected = {**headers, "apns-priority": "5", "apns-expiration": "0", "apns-channel-id": "AbCd"}
-        self.assertEqual((dict(leased[0].content.headers), leased[0].content.payload), (expected, b'{"b": 1, "a": 2}'))
+        self.assertEqual((dict(leased[0].content.headers), leased[0].payload), (expected, b'{"b": 1, "a": 2}'))
 
     def test_outcome(self) -> None:
         """With wait the answer has the outcomes; later they are found by their ids."""

@@ -54,7 +54,7 @@ class AcceptTests(NativeCase):
         payload = '{ "b" :1.50,"a":1e400, "a":"\\u00e9é\\/",\n"c":12345678901234567890123456789}'.encode()
         body = b'{"notifications":[{"tokens":["%s"],"payload":%s}]}' % (ANN.encode(), payload)
         self.assertEqual(self.post(body).status, 202)
-        self.assertEqual(self.lease()[0].content.payload, payload)
+        self.assertEqual(self.lease()[0].payload, payload)
 
     def test_own_id(self) -> None:
         """An apns-id that the caller chose is kept; it can be given only with one token."""
@@ -482,4 +482,4 @@ class SubmissionTests(NativeCase):
         self.assertEqual(self.post(body, path="/v1/apps/news/notifications").status, 202)
         leased = self.lease("news")
         self.assertEqual([each.token for each in leased], tokens)
-        self.assertEqual({each.content.payload for each in leased}, {written})
+        self.assertEqual({each.payload for each in leased}, {written})

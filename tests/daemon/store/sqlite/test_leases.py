@@ -89,8 +89,8 @@ class ArrivalsTests(SynchronousTestCase):
         tokens = [str(number + n).encode() for n in range(devices)]
         some = [Message("chess", payload, HEADERS, tokens, ["id"] * devices)] * messages
         widths = list(map(len, tokens)) * messages
-        block = Block(("chess", 1, "a"), "{}", devices, [payload] * messages, b"", widths, b"")
-        self.leases.arrive(1, Arrival(block, some, due, number, 1.0, 2.0))
+        block = Block(some, ("chess", 1, "a"), "{}", devices, [payload] * messages, b"", widths, b"")
+        self.leases.arrive(1, Arrival(block, due, number, 1.0, 2.0))
 
     def take(self, count: int = 100) -> list[int]:
         """Lease some, and return their numbers."""

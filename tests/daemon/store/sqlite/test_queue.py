@@ -255,7 +255,7 @@ class ArrivalTests(WorldCase):
         self.world.restart()
         told = self.do("lease", "chess", 10, self.world.clock.seconds() + 60)[1:]  # the first was leased before
         self.assertEqual(*([_described(each) for each in leased] for leased in (found, told)))
-        self.assertIs(found[0].content, found[1].content)
+        self.assertIs(found[0].payload, found[1].payload)
         self.assertFalse(found.more)
         self.assertEqual(self.looks, 0)
 
@@ -334,7 +334,7 @@ class ArrivalTests(WorldCase):
 
 def _described(leased: Leased) -> tuple[object, ...]:
     content = leased.content
-    what = content.app, content.payload, dict(content.headers), content.lane
+    what = content.app, leased.payload, dict(content.headers), content.lane
     return (what, leased.number, leased.token, leased.apns_id, leased.attempts, leased.accepted_at, leased.since)
 
 

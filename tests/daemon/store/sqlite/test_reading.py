@@ -51,7 +51,7 @@ class ReadingTests(SynchronousTestCase):
         messages = [self.message(n, *tokens[:n]) for n in range(1, 9)]
         messages.append(self.message(9, *tokens))
         self.accept(*messages)
-        found = [(each.content.payload, each.content.headers, each.token, each.apns_id) for each in self.lease()]
+        found = [(each.payload, each.content.headers, each.token, each.apns_id) for each in self.lease()]
         sent = [
             (each.payload, each.headers, token, apns_id)
             for each in messages
@@ -88,6 +88,6 @@ class ReadingTests(SynchronousTestCase):
             self.do("next_due", "chess")  # which looks into the database; otherwise what was accepted is in memory
             found = self.lease()
             sent = [(each.payload, each.tokens[0], each.apns_ids[0]) for each in messages if each is not messages[1]]
-            self.assertEqual([(each.content.payload, each.token, each.apns_id) for each in found], sent, change)
+            self.assertEqual([(each.payload, each.token, each.apns_id) for each in found], sent, change)
             self.assertEqual(len(self.flushLoggedErrors()), 0)
             self.do("settle", [Settlement(number, State.ACCEPTED, 200) for number in numbers])

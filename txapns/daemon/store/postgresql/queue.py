@@ -226,15 +226,14 @@ class PostgreSQLQueue(StoredQueue[Connection]):
 
     def _leased(self, app: str, claimed: Claimed) -> list[Leased]:
         contents = {}
-        known: dict[str, dict[str, str]] = {}  # many messages have the same header fields, and share them
+        known: dict[str, Content] = {}  # many messages have the same header fields
         for _, number, date, placed, headers, payload in claimed.messages:
-            fields = known.get(headers) or known.setdefault(headers, _headers(headers))
-            content = Content(app, payload, fields, claimed.lane)
-            contents[number] = content, date / 1000, self._time.seconds(placed)
+            content = known.get(headers) or known.setdefault(headers, Content(app, _headers(headers), claimed.lane))
+            contents[number] = content, payload, date / 1000, self._time.seconds(placed)
         leased = []
         for _, number, message, attempts, apns_id, token in claimed.notifications:
-            content, accepted_at, since = contents[message]
-            leased.append(Leased(number, content, token, apns_id, attempts, accepted_at, since))
+            content, payload, accepted_at, since = contents[message]
+            leased.append(Leased(number, content, payload, token, apns_id, attempts, accepted_at, since))
         return leased
 
     def release(self, numbers: Iterable[int]) -> Deferred[None]:

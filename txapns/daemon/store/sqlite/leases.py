@@ -19,12 +19,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import attrs
 
 from txapns.daemon.store.sqlite.arrivals import Arrival
-from txapns.daemon.values import Leased
+from txapns.daemon.values import Content, Leased
 
 __all__ = ["KEPT", "Leases", "Mark"]
 
@@ -130,18 +130,18 @@ class Leases:
         self._arrivals.clear()
         self._kept = 0
 
-    def take(self, flow: int, count: int, until: float, headers: dict[str, Mapping[str, str]]) -> list[Leased]:
+    def take(self, flow: int, count: int, until: float, contents: dict[str, Content]) -> list[Leased]:
         """
         Lease the first arrivals of a flow, as far as nothing else is before them.
 
-        :param headers: header fields by their text, which notifications that are leased together share.
+        :param contents: what notifications that are leased together share, by the text of their header fields.
         """
         arrivals = self._arrivals[flow]
         found: list[Leased] = []
         dues: list[int] = []
         while arrivals and len(found) < count and arrivals[0].due < self._clear[flow]:
             arrival = arrivals[0]
-            some = arrival.take(count - len(found), headers)
+            some = arrival.take(count - len(found), contents)
             found += some
             dues += [arrival.due] * len(some)
             if not arrival.count:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import chain
 from typing import TypeVar, cast
@@ -34,14 +34,14 @@ from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.flows import find_flows
 from txapns.daemon.store.sqlite.leases import Mark
 from txapns.daemon.store.sqlite.placing import PART, Misplaced, place, place_these
-from txapns.daemon.store.sqlite.reading import Damaged, Due, find_due, read_contents
+from txapns.daemon.store.sqlite.reading import Damaged, Due, find_due, read_messages
 from txapns.daemon.store.sqlite.schema import lenient
 from txapns.daemon.store.sqlite.settlement import conclude
 from txapns.daemon.store.sqlite.superseding import supersede
 from txapns.daemon.store.sqlite.tables import QUEUE, QueueState, array
 from txapns.daemon.store.sqlite.timeline import STEP
 from txapns.daemon.store.turns import Turns, part
-from txapns.daemon.values import Depth, Estimate, Lane, Lease, Leased, Receipt, Settlement, State
+from txapns.daemon.values import Content, Depth, Estimate, Lane, Lease, Leased, Receipt, Settlement, State
 
 __all__ = ["SQLiteQueue"]
 
@@ -261,18 +261,16 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
     def _arrived(self, acceptance: Acceptance) -> None:
         self._state.apps = acceptance.apps
         self._state.know(acceptance.flows)
-        number, date, leases, at = acceptance.first, acceptance.date, self._leases, 0
+        number, date, leases = acceptance.first, acceptance.date, self._leases
         self._timeline.accepted(number, date, acceptance.due)
         for block in acceptance.blocks:
             flow, due = acceptance.flows[block.flow], acceptance.due if block.due is None else block.due
             if block.due is None and not acceptance.superseded.numbers and leases.are_next(flow, due):
-                messages = acceptance.messages[at : at + len(block.payloads)]
                 times = date / 1000, self._timeline.accepted_since(number, date / 1000)
-                leases.arrive(flow, Arrival(block, messages, due, number, *times))
+                leases.arrive(flow, Arrival(block, due, number, *times))
             else:
                 leases.appear(flow, due, number)
             number += block.count
-            at += len(block.payloads)
         self._number = max(self._number, number)
 
     # Leasing.
@@ -407,9 +405,9 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
     def _hand_out(self, flows: list[int], count: int, until: float) -> list[Leased]:
         """Lease equal parts of what has arrived of some flows."""
         found: list[Leased] = []
-        headers: dict[str, Mapping[str, str]] = {}
+        contents: dict[str, Content] = {}
         for flow in flows:
-            found += self._leases.take(flow, min(part(count, len(flows)), count - len(found)), until, headers)
+            found += self._leases.take(flow, min(part(count, len(flows)), count - len(found)), until, contents)
         return found
 
     def _lend(
@@ -430,12 +428,12 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
         early = [number for number, not_before in rows.early if not_before > date]
         if early:
             raise Misplaced(early)
-        messages, lane = set(rows.messages), Lane(self._state.app_flows[app][flows[0]])
-        contents = read_contents(connection, self._timeline, app, lane, messages)
-        if len(contents) < len(messages):
+        wanted, lane = set(rows.messages), Lane(self._state.app_flows[app][flows[0]])
+        messages = read_messages(connection, self._timeline, app, lane, wanted)
+        if len(messages) < len(wanted):
             owners = zip(rows.numbers, rows.messages, strict=True)
-            return Damaged([number for number, message in owners if message not in contents])
-        leased = rows.leased(contents)
+            return Damaged([number for number, message in owners if message not in messages])
+        leased = rows.leased(messages)
         for flow, found in taken.items():
             self._leases.lend(flow, found.dues, found.numbers, until)
         if rows.superseded:

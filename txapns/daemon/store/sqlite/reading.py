@@ -11,6 +11,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
+from typing import TypeAlias
 
 import attrs
 import msgspec
@@ -23,7 +24,7 @@ from txapns.daemon.store.sqlite.tables import array
 from txapns.daemon.store.sqlite.timeline import Timeline
 from txapns.daemon.values import Content, Lane, Leased
 
-__all__ = ["Damaged", "Due", "find_due", "read_contents"]
+__all__ = ["Damaged", "Due", "find_due", "read_messages"]
 
 # Most have tokens of 32 octets, and were neither tried nor placed in the queue nor superseded. To SQLite the parts of
 # the blobs are text for a moment, which changes nothing of them.
@@ -57,6 +58,9 @@ SELECT json_group_array(json_array(number, CAST(headers AS TEXT), length(payload
     CAST(group_concat(payload, '') AS BLOB)
 FROM queue_message WHERE number IN (SELECT value FROM json_each(?))
 """
+
+# A message that was read: its content and payload, the date when it was accepted, and the same by the reactor's clock.
+_Message: TypeAlias = "tuple[Content, bytes, float, float]"
 
 # Decoders that know the types take half the time.
 _numbers = msgspec.json.Decoder(list[int]).decode
@@ -96,12 +100,12 @@ class Due:
         for field in attrs.fields(Due):
             getattr(self, field.name).extend(getattr(other, field.name))
 
-    def leased(self, contents: dict[int, tuple[Content, float, float]]) -> list[Leased]:
+    def leased(self, messages: dict[int, _Message]) -> list[Leased]:
         """Make values of them, given their messages by number."""
         if not self.numbers:
             return []
-        found, dates, since = zip(*[contents[message] for message in self.messages], strict=True)
-        given = self.numbers, found, self.tokens, self.apns_ids, self.attempts, dates, since
+        contents, payloads, dates, since = zip(*[messages[message] for message in self.messages], strict=True)
+        given = self.numbers, contents, payloads, self.tokens, self.apns_ids, self.attempts, dates, since
         return list(map(Leased, *given))
 
 
@@ -149,28 +153,28 @@ def _due(numbers: str, messages: str, dues: str, others: str, tokens: bytes | No
     return found
 
 
-def read_contents(
+def read_messages(
     connection: sqlite3.Connection, timeline: Timeline, app: str, lane: Lane, numbers: Iterable[int]
-) -> dict[int, tuple[Content, float, float]]:
-    """Read messages: of each undamaged one the content, the date, and the same by the reactor's clock."""
+) -> dict[int, _Message]:
+    """Read messages; returns the undamaged ones, by number."""
     wanted = list(numbers)
     with lenient(connection):
         [(rows, payloads)] = connection.execute(_FIND_MESSAGES, [array(wanted)])
-    contents, start = {}, 0
-    known: dict[str, dict[str, str]] = {}  # many messages have the same header fields, and share them
+    read: dict[int, _Message] = {}
+    start = 0
+    known: dict[str, Content] = {}  # many messages have the same header fields
     try:
         found = _messages(rows)
         if sum([length for _, _, length, _ in found]) != len(payloads or b""):
             raise msgspec.DecodeError("a payload is damaged")
         for number, headers, length, accepted_at in found:
             date = accepted_at / 1000
-            fields = known.get(headers) or known.setdefault(headers, _headers(headers))
-            content = Content(app, payloads[start : start + length], fields, lane)
-            contents[number] = (content, date, timeline.accepted_since(number, date))
+            content = known.get(headers) or known.setdefault(headers, Content(app, _headers(headers), lane))
+            read[number] = content, payloads[start : start + length], date, timeline.accepted_since(number, date)
             start += length
     except msgspec.DecodeError:
         if len(wanted) == 1:
             return {}
         for number in wanted:
-            contents.update(read_contents(connection, timeline, app, lane, [number]))
-    return contents
+            read.update(read_messages(connection, timeline, app, lane, [number]))
+    return read
