@@ -191,14 +191,15 @@ class Blocks:
     ) -> list[Leased]:
         """Make values of a block."""
         lengths, payloads, widths, tokens, apns_ids = packed
-        fields, contents, start = _fields(headers), [], 0
+        content, bodies, start = Content("chess", _fields(headers)), [], 0
         for length in _integers(lengths):
-            contents += [Content("chess", payloads[start : start + length], fields)] * each
+            bodies += [payloads[start : start + length]] * each
             start += length
         ends = list(itertools.accumulate(_integers(widths), initial=0))
         cut = [tokens[start:end] for start, end in itertools.pairwise(ends)]
+        numbers, shared = range(number, number + count), itertools.repeat(content)
         same = [itertools.repeat(value) for value in (0, date / 1000, 0.0)]
-        return list(map(Leased, range(number, number + count), contents, cut, uuid_texts(apns_ids), *same))
+        return list(map(Leased, numbers, shared, bodies, cut, uuid_texts(apns_ids), *same))
 
     def settle(self, accepted: list[int], others: list[Settlement], date: int) -> None:
         """Settle notifications."""
