@@ -123,6 +123,18 @@ class QueueContract(StoreContract):
         self.accept()
         self.case.assertEqual((len(self.lease()), self.world.queue.waiting("chess").count), (1, 1))
 
+    def test_no_uuid_among_others(self) -> None:
+        """An invalid id is refused with its request, and those that are stored together with it are stored."""
+        wrong = [ID[:-1], ID + "0"]  # together they are as long as two that are valid
+        sent = [Message("chess", PAYLOAD, HEADERS, [b"1"], [each]) for each in (ID, *wrong, ID)]
+        accepting = [self.world.queue.accept([each]) for each in sent]
+        refused = [accepting[1], accepting[2]]
+        for each in refused:
+            with self.case.assertRaises(ValueError):
+                self.result(each)
+        self.case.assertEqual([len(self.result(each)) for each in (accepting[0], accepting[3])], [1, 1])
+        self.case.assertEqual((len(self.lease()), self.world.queue.waiting("chess").count), (2, 2))
+
     def test_apps_are_apart(self) -> None:
         """Each app has a queue of its own."""
         for app in ("chess", "news", "chess"):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 import msgspec
@@ -32,10 +32,12 @@ __all__ = [
     "FlowKey",
     "Layout",
     "collapsing",
+    "flow_of",
     "laid_out",
-    "pack",
+    "packed",
     "receipts_of",
     "repeated",
+    "schedule",
     "uuid_text",
     "uuid_texts",
 ]
@@ -56,6 +58,11 @@ _encode = msgspec.json.Encoder().encode
 #: What tells one *flow* from another: the app's name, the lane and the caller's name. The notifications of a flow wait
 #: in line; see :mod:`txapns.daemon.store.turns`.
 FlowKey = tuple[str, int, str]
+
+
+def flow_of(message: Message) -> FlowKey:
+    """Tell in which flow a message waits."""
+    return message.app, int(message.lane), message.caller
 
 
 class Block(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -98,7 +105,7 @@ class Block(msgspec.Struct, frozen=True, eq=False, gc=False):
 @attrs.define(eq=False)
 class Acceptance:
     """
-    One request to accept messages.
+    A request to accept messages, or several that are stored as one.
 
     :ivar date: the date, in milliseconds.
     :ivar due: when its notifications are due that may be sent now, in milliseconds of the queue's time.
@@ -106,9 +113,10 @@ class Acceptance:
     :ivar flows: the ids of all flows, likewise.
     :ivar first: the number of its first delivery; 0 if nothing was stored.
     :ivar superseded: what was superseded by it and by those that are stored with it.
+    :ivar blocks: its blocks, once its messages are packed.
     """
 
-    blocks: list[Block]
+    messages: Sequence[Message]
     idempotency: Idempotency | None
     date: int
     due: int
@@ -116,21 +124,22 @@ class Acceptance:
     flows: dict[FlowKey, int] = attrs.Factory(dict)
     first: int = 0
     superseded: Superseded = attrs.Factory(Superseded)
+    blocks: list[Block] = attrs.Factory(list)
 
     @property
     def count(self) -> int:
         """How many deliveries it has."""
-        return sum([block.count for block in self.blocks])
+        return sum(self.counts)
 
     @property
     def counts(self) -> list[int]:
         """How many deliveries each of its messages has."""
-        return [len(message.tokens) for block in self.blocks for message in block.messages]
+        return [len(message.tokens) for message in self.messages]
 
     @property
     def apns_ids(self) -> bytes:
         """The ids of its deliveries."""
-        return b"".join([block.apns_ids for block in self.blocks])
+        return _octets(self.messages)
 
 
 @attrs.frozen(eq=False)
@@ -154,17 +163,61 @@ class Layout:
     apns_ids: bytes
 
 
-def pack(messages: Sequence[Message], time: QueueTime) -> list[Block]:
+def schedule(messages: Sequence[Message], time: QueueTime) -> list[Block]:
     """
-    Pack the messages of a request, and place those in the queue that are not sent at once.
+    Pack the messages of a request, if some of them are not sent at once, and place these in the queue.
+
+    :returns: the blocks; none if all are sent at once, which can be packed together with others.
+    :raises ValueError: an id is not a UUID.
+    """
+    if all(message.not_before is None and message.rate is None for message in messages):
+        return []
+    found = []
+    present = time.calendar()
+    paced = 0  # how many devices come before, at the rate of the request
+    for alike in _alike(messages):
+        block, first = _block(alike), alike[0]
+        date = present if first.not_before is None else max(present, milliseconds(first.not_before))
+        step = 0
+        if first.rate is not None:
+            step = -(-1_000_000 // first.rate)
+            date += paced * step // 1_000
+            paced += block.count
+        if date > present or step:
+            block = msgspec.structs.replace(block, not_before=date, due=time.place(date), step=step)
+        found.append(block)
+    return found
+
+
+def packed(acceptances: Sequence[Acceptance]) -> list[Acceptance]:
+    """
+    Pack requests that have their numbers. All were accepted at the time of the last one.
+
+    Those that follow one another become one, unless something of them is scheduled: what different callers send at the
+    same time is a block, if it is alike, and costs little more than if it were of one caller.
 
     :raises ValueError: an id is not a UUID.
     """
-    groups = [list(group) for _, group in itertools.groupby(messages, _shared)]
-    blocks, firsts = list(map(_block, groups)), [group[0] for group in groups]
-    if all(first.not_before is None and first.rate is None for first in firsts):
-        return blocks
-    return _scheduled(blocks, firsts, time)
+    groups: list[list[Acceptance]] = []
+    end = 0
+    for each in acceptances:
+        if groups and each.first == end and not (each.blocks or groups[-1][-1].blocks):
+            groups[-1].append(each)
+        else:
+            groups.append([each])
+        end = each.first + each.count
+    return [_joined(group, acceptances[-1]) for group in groups]
+
+
+def _joined(group: Sequence[Acceptance], last: Acceptance) -> Acceptance:
+    messages = [message for each in group for message in each.messages]
+    blocks = group[0].blocks or [_block(alike) for alike in _alike(messages)]
+    return Acceptance(messages, None, last.date, last.due, first=group[0].first, blocks=blocks)
+
+
+def _alike(messages: Iterable[Message]) -> list[list[Message]]:
+    """Group the messages that are in one block."""
+    return [list(group) for _, group in itertools.groupby(messages, _shared)]
 
 
 def _shared(message: Message) -> tuple[object, ...]:
@@ -176,73 +229,37 @@ def _shared(message: Message) -> tuple[object, ...]:
 def _block(messages: Sequence[Message]) -> Block:
     first = messages[0]
     tokens = [token for message in messages for token in message.tokens]
-    text = "".join([apns_id for message in messages for apns_id in message.apns_ids])
-    apns_ids = bytes.fromhex(text.replace("-", ""))
-    if not len(text) / 36 == len(apns_ids) / 16 == len(tokens):
-        raise ValueError("an id is not a UUID")
     payloads = [payload for message in messages for payload in message.payloads or (message.payload,)]
     return Block(
         messages,
-        (first.app, int(first.lane), first.caller),
+        flow_of(first),
         _encode(dict(first.headers)).decode(),
         1 if first.payloads else len(first.tokens),
         payloads,
         b"".join(tokens),
         list(map(len, tokens)),
-        apns_ids,
+        _octets(messages),
         0 if first.collapse_id is None else hash_of(first.collapse_id),
     )
 
 
-def _scheduled(blocks: Iterable[Block], messages: Iterable[Message], time: QueueTime) -> list[Block]:
-    """Place blocks in the queue that are not sent at once, given a message of each."""
-    found = []
-    present = time.calendar()
-    paced = 0  # how many devices come before, at the rate of the request
-    for block, message in zip(blocks, messages, strict=True):
-        date = present if message.not_before is None else max(present, milliseconds(message.not_before))
-        step = 0
-        if message.rate is not None:
-            step = -(-1_000_000 // message.rate)
-            date += paced * step // 1_000
-            paced += block.count
-        if date > present or step:
-            block = msgspec.structs.replace(block, not_before=date, due=time.place(date), step=step)
-        found.append(block)
-    return found
+def _octets(messages: Iterable[Message]) -> bytes:
+    """Write the ids of messages as 16 octets each."""
+    texts = [apns_id for message in messages for apns_id in message.apns_ids]
+    text = " ".join([*texts, ""])
+    apns_ids = bytes.fromhex(text.replace("-", ""))  # which leaves out spaces
+    if len(apns_ids) != 16 * len(texts) or text[36::37] != " " * len(texts):
+        raise ValueError("an id is not a UUID")
+    return apns_ids
 
 
-class _Part(msgspec.Struct, eq=False, gc=False):
-    """Blocks that follow one another and could be one: those of callers who make requests at the same time."""
-
-    first: int
-    acceptance: Acceptance
-    block: Block
-    lengths: list[int]
-    widths: list[int]
-
-    def goes_on(self, first: int, acceptance: Acceptance, block: Block) -> bool:
-        """Whether a block can be added."""
-        mine, scheduled = self.block, (block.due, self.block.due) != (None, None)
-        if scheduled or first != self.first + len(self.widths) or block.flow != mine.flow or block.each != mine.each:
-            return False
-        times = self.acceptance.date == acceptance.date and self.acceptance.due == acceptance.due
-        return times and block.headers == mine.headers and block.collapse == mine.collapse
-
-
-def _parts(acceptances: Iterable[Acceptance]) -> list[_Part]:
-    parts: list[_Part] = []
+def _placed(acceptances: Iterable[Acceptance]) -> Iterator[tuple[Acceptance, int, Block]]:
+    """Give each block with its request and the number of its first delivery."""
     for acceptance in acceptances:
         number = acceptance.first
         for block in acceptance.blocks:
-            lengths = list(map(len, block.payloads))
-            if parts and parts[-1].goes_on(number, acceptance, block):
-                parts[-1].lengths += lengths
-                parts[-1].widths += block.widths
-            else:
-                parts.append(_Part(number, acceptance, block, lengths, [*block.widths]))
+            yield acceptance, number, block
             number += block.count
-    return parts
 
 
 def _runs(widths: Sequence[int]) -> list[tuple[int, int]]:
@@ -260,20 +277,19 @@ def laid_out(acceptances: Sequence[Acceptance]) -> Layout:
     """Lay out new requests, which have numbers and whose apps and flows have ids."""
     rows, runs = [], []
     payload_at = token_at = id_at = 1
-    for part in _parts(acceptances):
-        acceptance, block, number = part.acceptance, part.block, part.first
-        date, due = acceptance.date, acceptance.due if block.due is None else block.due
+    for acceptance, first, block in _placed(acceptances):
+        number, date, due = first, acceptance.date, acceptance.due if block.due is None else block.due
         places = []
-        for length in part.lengths:
-            places.append(payload_at * PLACE + length)
-            payload_at += length
-        if part.widths:  # messages without devices would have the number of the next
-            rows.append((part.first, block.each, block.headers, date, acceptance.due, places))
+        for payload in block.payloads:
+            places.append(payload_at * PLACE + len(payload))
+            payload_at += len(payload)
+        if block.widths:  # messages without devices would have the number of the next
+            rows.append((first, block.each, block.headers, date, acceptance.due, places))
         app, flow = acceptance.apps[block.app], acceptance.flows[block.flow]
-        for count, width in _runs(part.widths):
-            later = (number - part.first) * block.step // 1_000
+        for count, width in _runs(block.widths):
+            later = (number - first) * block.step // 1_000
             not_before = block.not_before and block.not_before + later
-            place = (number, part.first, block.each, app, due + later, count)
+            place = (number, first, block.each, app, due + later, count)
             runs.append((*place, token_at, width, id_at, date, not_before, block.step, flow, block.collapse))
             number += count
             token_at += count * width
@@ -285,14 +301,8 @@ def laid_out(acceptances: Sequence[Acceptance]) -> Layout:
 
 def collapsing(acceptances: Iterable[Acceptance]) -> list[tuple[int, int]]:
     """Find the deliveries that supersede those before: from which number on, and the number after the last."""
-    found = []
-    for acceptance in acceptances:
-        number = acceptance.first
-        for block in acceptance.blocks:
-            if block.collapse and block.count:
-                found.append((number, number + block.count))
-            number += block.count
-    return found
+    placed = _placed(acceptances)
+    return [(first, first + block.count) for _, first, block in placed if block.collapse and block.count]
 
 
 def receipts_of(

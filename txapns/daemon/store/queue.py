@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
 from txapns.daemon.errors import Unavailable
-from txapns.daemon.store.acceptance import Acceptance, pack, receipts_of
+from txapns.daemon.store.acceptance import Acceptance, receipts_of, schedule
 from txapns.daemon.store.listeners import Listeners
 from txapns.daemon.store.outcome_feed import Recording
 from txapns.daemon.store.queue_time import QueueTime
@@ -124,15 +124,16 @@ class StoredQueue(Generic[_C]):
         if not self._shared.running:
             return stopped()
         try:
-            blocks = pack(messages, self._time)
+            blocks = schedule(messages, self._time)
         except ValueError:
             return fail()
-        acceptance = Acceptance(blocks, idempotency, self._time.date(), self._time.now())
+        acceptance = Acceptance(messages, idempotency, self._time.date(), self._time.now(), blocks=blocks)
         counts: dict[str, int] = {}
         size = 1
-        for block in blocks:
-            counts[block.app] = counts.get(block.app, 0) + block.count
-            size += sum(map(len, block.payloads)) + len(block.tokens) + len(block.apns_ids)
+        for message in messages:
+            count = len(message.tokens)
+            counts[message.app] = counts.get(message.app, 0) + count
+            size += len(message.payload) + sum(map(len, message.payloads)) + sum(map(len, message.tokens)) + 16 * count
         self._shared.waiting.update(counts)
 
         def stored(earlier: list[Receipt] | None) -> list[Receipt]:

@@ -13,11 +13,10 @@ from tests.daemon.store.postgresql.opened import until
 from tests.daemon.store.postgresql.world import PostgreSQLWorld
 from tests.postgresql import schema
 from txapns.daemon.errors import KeyConflict
-from txapns.daemon.store.acceptance import Acceptance, pack
+from txapns.daemon.store.acceptance import Acceptance, flow_of, packed
 from txapns.daemon.store.postgresql.acceptance import BLOCK, BLOCK_LIFE, Numbers, add, find_apps, recognize
 from txapns.daemon.store.postgresql.flows import find_flows
 from txapns.daemon.store.postgresql.schema import Connection
-from txapns.daemon.store.queue_time import QueueTime
 from txapns.daemon.values import Idempotency, Receipt
 
 __all__ = ["KeyTests", "NumberTests", "PostgreSQLAcceptanceTests"]
@@ -57,15 +56,14 @@ class AcceptanceCase(SynchronousTestCase):
 
     def accept(self, connection: Connection, *idempotencies: Idempotency) -> list[list[Receipt] | KeyConflict | None]:
         """Accept requests together, in a transaction that is not committed."""
-        time = QueueTime(self.world.clock)
-        packed = [pack([message(self.world, 2)], time) for _ in idempotencies]
-        acceptances = [Acceptance(each, key, 1, 1) for each, key in zip(packed, idempotencies, strict=True)]
+        acceptances = [Acceptance([message(self.world, 2)], key, 1, 1) for key in idempotencies]
         apps = find_apps(connection, {"chess"})
-        flows = find_flows(connection, {block.flow for each in acceptances for block in each.blocks}, apps)
-        for each in acceptances:
-            each.apps, each.flows = apps, flows
+        flows = find_flows(connection, {flow_of(acceptances[0].messages[0])}, apps)
         results, new = recognize(connection, acceptances, Numbers(), 0.0)
-        add(connection, new, self.world.incarnation)
+        requests = packed(new)
+        for each in requests:
+            each.apps, each.flows = apps, flows
+        add(connection, requests, self.world.incarnation)
         return results
 
 

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.daemon.store.contract import message
 from tests.daemon.store.postgresql.world import DAY, PostgreSQLWorld
 from tests.postgresql import schema
-from txapns.daemon.store.acceptance import Acceptance, pack
+from txapns.daemon.store.acceptance import Acceptance, flow_of, packed
 from txapns.daemon.store.postgresql.acceptance import Numbers, add, find_apps, recognize
 from txapns.daemon.store.postgresql.cluster_time import ClusterTime
 from txapns.daemon.store.postgresql.connection import DatabaseConnection, Mode
@@ -80,17 +80,18 @@ class _Node:
         requests = []
         for _ in range(self.random.randint(1, 4)):
             sent = message(self._world, self.random.randint(1, 9), self.random.choice(APPS))
-            packed = pack([msgspec.structs.replace(sent, collapse_id=self.random.choice(["score", None]))], self._time)
+            messages = [msgspec.structs.replace(sent, collapse_id=self.random.choice(["score", None]))]
             key = Idempotency("caller", str(self.random.randint(0, 20)), b"digest")
-            requests.append(Acceptance(packed, self.random.choice([key, None]), self._time.date(), self._time.now()))
+            requests.append(Acceptance(messages, self.random.choice([key, None]), self._time.date(), self._time.now()))
+        messages = [each for request in requests for each in request.messages]
 
         def store(connection: Connection) -> tuple[list[Acceptance], Superseded]:
             apps = find_apps(connection, APPS)
-            flows = find_flows(connection, {block.flow for each in requests for block in each.blocks}, apps)
-            for each in requests:
+            flows = find_flows(connection, set(map(flow_of, messages)), apps)
+            lock_apps(connection, {apps[each.app] for each in messages if each.collapse_id is not None})
+            new = packed(recognize(connection, requests, self._numbers, 0.0)[1])
+            for each in new:
                 each.apps, each.flows = apps, flows
-            lock_apps(connection, requests)
-            _, new = recognize(connection, requests, self._numbers, 0.0)
             add(connection, new, self._node)
             return new, supersede(connection, new, self._node, self._time.now(), RECORDED)
 

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from txapns.daemon.interfaces import IQueue
-from txapns.daemon.store.acceptance import Acceptance
+from txapns.daemon.store.acceptance import Acceptance, flow_of, packed
 from txapns.daemon.store.polling import ChangePoller
 from txapns.daemon.store.postgresql.acceptance import Numbers, add, find_apps, recognize
 from txapns.daemon.store.postgresql.counts import NodeCounts, read_counts
@@ -165,18 +165,17 @@ class PostgreSQLQueue(StoredQueue[Connection]):
     def _store(
         self, connection: Connection, acceptances: list[Acceptance]
     ) -> Sequence[list[Receipt] | Exception | None]:
-        names = {block.app for each in acceptances for block in each.blocks}
+        messages = [message for each in acceptances for message in each.messages]
+        names = {message.app for message in messages}
         apps = self._state.apps
         if names - apps.keys():
             apps = {**apps, **find_apps(connection, names)}
-        for acceptance in acceptances:
-            acceptance.apps = apps
-        lock_apps(connection, acceptances)
-        keys = {block.flow for each in acceptances for block in each.blocks}
-        flows = hold_flows(connection, keys, apps, self._state.flows)
-        for acceptance in acceptances:
-            acceptance.flows = flows
+        lock_apps(connection, {apps[message.app] for message in messages if message.collapse_id is not None})
+        flows = hold_flows(connection, set(map(flow_of, messages)), apps, self._state.flows)
         results, new = recognize(connection, acceptances, self._numbers, self._clock.seconds())
+        new = packed(new)
+        for acceptance in (*acceptances, *new):
+            acceptance.apps, acceptance.flows = apps, flows
         add(connection, new, self._state.incarnation)
         node, recording = self._state.incarnation, self._state.recording.apps
         superseded = supersede(connection, new, node, self._time.now(), recording)

@@ -8,7 +8,7 @@ was stored before, whatever its number: nodes take their numbers in blocks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from txapns.daemon.store.acceptance import Acceptance, collapsing
 from txapns.daemon.store.postgresql.arrays import bigints
@@ -91,9 +91,8 @@ UPDATE outcome SET superseded = true WHERE state > 1 AND state = 4 AND number = 
 """
 
 
-def lock_apps(connection: Connection, acceptances: Sequence[Acceptance]) -> None:
-    """Keep others from leasing, and from accepting, for apps of which something is to be superseded."""
-    apps = {each.apps[block.app] for each in acceptances for block in each.blocks if block.collapse}
+def lock_apps(connection: Connection, apps: Collection[int]) -> None:
+    """Keep others from leasing, and from accepting, for apps of which something may be superseded, given their ids."""
     if apps:
         connection.execute(_LOCK, [bigints(sorted(apps))], prepare=True)
 

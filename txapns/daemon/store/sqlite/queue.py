@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from txapns.daemon.interfaces import IQueue
-from txapns.daemon.store.acceptance import Acceptance, collapsing
+from txapns.daemon.store.acceptance import Acceptance, collapsing, packed
 from txapns.daemon.store.pace import allowed, spent
 from txapns.daemon.store.queue import StoredQueue, stopped
 from txapns.daemon.store.queue_time import milliseconds
@@ -147,6 +147,7 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
         self._lead = 0  # by which what has a date was placed
         self._number = 1
         self._reserved = self._reserving = 1  # the end of the reserved numbers, on the disk and in the transaction
+        self._storing: list[Acceptance] = []  # what is new in the transaction
 
     def start(self) -> Deferred[None]:
         """Create the tables if they are missing, begin the timeline, and count what waits."""
@@ -220,13 +221,12 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
         self, connection: sqlite3.Connection, acceptances: list[Acceptance]
     ) -> list[list[Receipt] | Exception | None]:
         results, new, number = recognize(connection, acceptances, self._number)
+        self._storing = new = packed(new)
         keys = {block.flow for each in new for block in each.blocks}
         apps = self._find_apps(connection, {app for app, *_ in keys})
         flows = find_flows(connection, self._state, keys, apps)
         for acceptance in new:
             acceptance.apps, acceptance.flows = apps, flows
-            # What is stored together was accepted at the same time, and so it is a few blocks, however many callers.
-            acceptance.date, acceptance.due = new[-1].date, new[-1].due
         add(connection, new)
         self._supersede(connection, acceptances, new)
         self._reserving = self._reserved
@@ -241,7 +241,7 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
             if collapsing(new):
                 self._leases.look_again()  # by the time that it is leased it may be superseded
         superseded = supersede(connection, new, self._leases, self._state.recording.apps)
-        for acceptance in acceptances:
+        for acceptance in (*acceptances, *new):
             acceptance.superseded = superseded
 
     def _find_apps(self, connection: sqlite3.Connection, names: set[str]) -> dict[str, int]:
@@ -254,9 +254,8 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
     def _stored(self, acceptances: list[Acceptance]) -> None:
         self._reserved = self._reserving
         with self._state.lock:
-            for acceptance in acceptances:
-                if acceptance.first:
-                    self._arrived(acceptance)
+            for acceptance in self._storing:
+                self._arrived(acceptance)
 
     def _arrived(self, acceptance: Acceptance) -> None:
         self._state.apps = acceptance.apps
