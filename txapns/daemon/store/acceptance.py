@@ -280,9 +280,9 @@ def laid_out(acceptances: Sequence[Acceptance]) -> Layout:
     for acceptance, first, block in _placed(acceptances):
         number, date, due = first, acceptance.date, acceptance.due if block.due is None else block.due
         places = []
-        for payload in block.payloads:
-            places.append(payload_at * PLACE + len(payload))
-            payload_at += len(payload)
+        for length in map(len, block.payloads):
+            places.append(payload_at * PLACE + length)
+            payload_at += length
         if block.widths:  # messages without devices would have the number of the next
             rows.append((first, block.each, block.headers, date, acceptance.due, places))
         app, flow = acceptance.apps[block.app], acceptance.flows[block.flow]
