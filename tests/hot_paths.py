@@ -232,7 +232,7 @@ def _request(first: int, tokens: int) -> bytes:
 
 
 def _apple(calls: Calls) -> None:
-    """Send as Apple's clients do, as many at a time as they may have under way."""
+    """Send as Apple's clients do, as many at a time as they may have under way, in reads of 64 KiB."""
     with _world() as world:
         options = AppleSection(listen=[], mode="queue")
         face = Apple(world.reactor, world.intake, world.apps, world.keys, world.log, options, world.limits)
@@ -263,7 +263,8 @@ def _apple(calls: Calls) -> None:
         def exchange() -> None:
             while answers():
                 if data := written():
-                    protocol.dataReceived(data)
+                    for start in range(0, len(data), 1 << 16):
+                        protocol.dataReceived(data[start : start + (1 << 16)])
                 else:
                     world.reactor.advance(0.002)
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import chain
 
-import attrs
 import ngh2
 from ngh2 import DataReceived, RequestReceived, Setting, StreamClosed
 
@@ -78,20 +77,6 @@ class FrameBudget:
         return begun, settings
 
 
-@attrs.define(eq=False)
-class _Partial:
-    """
-    A request that is incomplete.
-
-    :ivar body: what there is of its body.
-    :ivar size: how long its header fields are, in bytes; 0 as long as nobody asked.
-    """
-
-    headers: Headers
-    body: bytes = b""
-    size: int = 0
-
-
 class RequestReceiver:
     """
     Apple's side of one connection. Calls for a stream or connection that is already gone do nothing.
@@ -99,13 +84,16 @@ class RequestReceiver:
     :param max_body: how many bytes of a body are kept, less one.
     :param window_updates: whether received bytes are returned to the peer's window at once. Otherwise call
         :meth:`acknowledge` when the server is done with a request.
+    :param window: the connection's window, in bytes, if not that of HTTP/2; a stream's is always that.
     :param early: whether a request is returned as soon as its body is too long, rather than at its end, which may never
         come. Its body is then everything received so far; later bytes are dropped.
 
     :ivar left: whether the peer said that it is leaving. The connection is over when its requests are answered.
     """
 
-    def __init__(self, concurrency: int, *, max_body: int, window_updates: bool = True, early: bool = False) -> None:
+    def __init__(
+        self, concurrency: int, *, max_body: int, window_updates: bool = True, window: int = 65_535, early: bool = False
+    ) -> None:
         # libnghttp2 itself limits stream resets and other oddities.
         configuration = ngh2.Configuration(
             auto_window_update=window_updates,
@@ -116,11 +104,12 @@ class RequestReceiver:
         self._h2.initiate_connection(
             {Setting.MAX_CONCURRENT_STREAMS: concurrency, Setting.MAX_HEADER_LIST_SIZE: _MAX_HEADERS}
         )
+        self._h2.set_local_window_size(window)
         self._max_body = max_body
         self._early = early
         self._window_updates = window_updates
         self._refused: list[int] = []
-        self._open: dict[int, _Partial] = {}  # the latest last
+        self._open: dict[int, Request] = {}  # the latest last
         self._held = 0
         self._opening = b""
         self.left = False
@@ -148,11 +137,11 @@ class RequestReceiver:
     @property
     def held(self) -> int:
         """How many bytes of incomplete requests are held, header fields included."""
-        for partial in reversed(self._open.values()):
-            if partial.size:
+        for request in reversed(self._open.values()):
+            if request.size:
                 break  # and all before it were measured, too
-            partial.size = _size(partial.headers)
-            self._held += partial.size
+            request.size = _size(request.headers)
+            self._held += request.size
         return self._held
 
     def receive(
@@ -182,7 +171,7 @@ class RequestReceiver:
             elif isinstance(event, RequestReceived):
                 headers = event.headers
                 if screen(event.stream_id, headers):
-                    self._open[event.stream_id] = _Partial(headers)
+                    self._open[event.stream_id] = Request(event.stream_id, headers, b"")
                     self._ended(event.stream_id, event.end_stream, complete)
             elif isinstance(event, StreamClosed):
                 self._closed(event.stream_id)
@@ -193,14 +182,14 @@ class RequestReceiver:
         return complete
 
     def _data(self, stream: int, data: bytes, end_stream: bool, complete: list[Request]) -> None:
-        partial = self._open.get(stream)
-        if partial is None:
+        request = self._open.get(stream)
+        if request is None:
             self._dropped(stream, len(data))
             return
-        piece = data if self._early else data[: self._max_body + 1 - len(partial.body)]
-        partial.body = partial.body + piece if partial.body else piece
+        piece = data if self._early else data[: self._max_body + 1 - len(request.body)]
+        request.body = request.body + piece if request.body else piece
         self._held += len(piece)
-        self._ended(stream, end_stream or (self._early and len(partial.body) > self._max_body), complete)
+        self._ended(stream, end_stream or (self._early and len(request.body) > self._max_body), complete)
 
     def _closed(self, stream: int) -> None:
         if stream in self._open:  # it is incomplete
@@ -216,9 +205,9 @@ class RequestReceiver:
             complete.append(self._take(stream))
 
     def _take(self, stream: int) -> Request:
-        partial = self._open.pop(stream)
-        self._held -= partial.size + len(partial.body)
-        return Request(stream, partial.headers, partial.body)
+        request = self._open.pop(stream)
+        self._held -= request.size + len(request.body)
+        return request
 
     @property
     def closed(self) -> bool:

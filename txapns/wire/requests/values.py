@@ -124,17 +124,19 @@ class Round(Generic[T]):
 @attrs.define
 class Request:
     """
-    One complete request, as the server side receives it. There is one for each stream, so it is not frozen, which would
-    take twice as long to make.
+    One request, as the server side receives it. There is one for each stream, so it is not frozen, which would take
+    twice as long to make; and its body is put together in it.
 
     :ivar headers: the header fields in order, repeated ones included.
     :ivar body: the body, truncated one byte above the limit given to ``RequestReceiver``, so that a body that is too
         long differs from one that just fits. With ``early`` it is not truncated.
+    :ivar size: how long its header fields are, in bytes; 0 as long as nobody asked.
     """
 
     stream: int
     headers: Headers = attrs.field(repr=lambda headers: f"<{len(headers)} fields>")
     body: bytes = attrs.field(repr=lambda body: f"<{len(body)} bytes>")
+    size: int = attrs.field(default=0, eq=False, repr=False)
 
 
 def reason_of(data: bytes) -> str:

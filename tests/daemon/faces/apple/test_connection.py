@@ -19,14 +19,79 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, FileBodyProducer
 
-from tests.daemon.faces.apple.face_case import ANN, PAYLOAD, AppleCase, frame
+from tests.daemon.faces.apple.face_case import ANN, BOB, PAYLOAD, AppleCase, frame
 from tests.daemon.faces_world import FacesWorld
 from txapns.daemon.config.sections import AppleSection
 from txapns.daemon.faces.apple import connection
 from txapns.daemon.faces.apple.face import Apple
-from txapns.daemon.values import State
+from txapns.daemon.values import Lane, State
 
-__all__ = ["HTTP1Tests", "HostileTests", "StopTests"]
+__all__ = ["GatheringTests", "HTTP1Tests", "HostileTests", "StopTests"]
+
+
+class GatheringTests(AppleCase):
+    """What arrives while a group is being stored."""
+
+    def setUp(self) -> None:
+        """Send a request, so that the rest is only about groups."""
+        super().setUp()
+        self.client = self.caller()
+        self.after(self.client, self.client.begin())
+        self.world.lease()
+        self.world.woken.clear()
+
+    def begin(self, count: int, **request: Any) -> list[int]:
+        """Begin some requests that arrive together."""
+        with self.client.together():
+            return [self.client.begin(**request) for _ in range(count)]
+
+    def statuses(self, streams: list[int]) -> set[int]:
+        """Let time pass, and read the answers."""
+        return {self.after(self.client, stream).status for stream in streams}
+
+    def test_many(self) -> None:
+        """Many requests gather and are stored together, in the order in which they came."""
+        streams = self.begin(20) + self.begin(30) + self.begin(40, path=f"/3/device/{BOB}")
+        self.assertEqual(self.statuses(streams), {200})
+        self.assertEqual(self.world.woken, ["chess"] * 2)
+        self.assertEqual([each.token.hex() for each in self.world.lease()], [ANN] * 50 + [BOB] * 40)
+        self.assertEqual(self.statuses(self.begin(20)), {200})
+
+    def test_few(self) -> None:
+        """A few requests do not wait for the others, and are urgent."""
+        streams = self.begin(20) + self.begin(30) + self.begin(1, path=f"/3/device/{BOB}")
+        self.assertEqual(self.statuses(streams), {200})
+        self.assertEqual(self.world.woken, ["chess"] * 3)
+        lanes = {each.token.hex(): each.content.lane for each in self.world.lease()}
+        self.assertEqual(lanes, {ANN: Lane.NORMAL, BOB: Lane.URGENT})
+
+    def test_apps(self) -> None:
+        """An app does not wait for another."""
+        news = {"apns-topic": "com.example.news"}
+        streams = self.begin(20, key="all") + self.begin(20, headers=news, key="all") + self.begin(20, key="all")
+        self.assertEqual(self.statuses(streams), {200})
+        self.assertEqual(self.world.woken, ["chess", "news", "chess"])
+
+    def test_refused(self) -> None:
+        """What is refused does not hold up what gathers, and each request has its own answer."""
+        refused = self.begin(20, body=b"[")
+        mixed = self.begin(11), self.begin(12, body=b"[")
+        self.assertEqual(self.statuses(refused), {400})
+        self.assertEqual([self.statuses(each) for each in mixed], [{200}, {400}])
+
+    def test_dead(self) -> None:
+        """Where nothing is left to be stored, what gathers goes on."""
+        self.world.kill(bytes.fromhex(BOB))
+        dead, alive = self.begin(20, path=f"/3/device/{BOB}"), self.begin(20)
+        self.assertEqual((self.statuses(dead), self.statuses(alive)), ({410}, {200}))
+
+    def test_lost(self) -> None:
+        """If the connection is lost, what was gathered is stored all the same."""
+        self.begin(20)
+        self.begin(30)
+        self.client.server.connectionLost(Failure(connectionDone))
+        self.reactor.advance(1)
+        self.assertEqual(len(self.world.lease()), 50)
 
 
 class HostileTests(AppleCase):
@@ -126,10 +191,11 @@ class HostileTests(AppleCase):
         """However many requests are unfinished, together they hold at most one window."""
         caller = self.caller()
         self.after(caller, caller.begin())
+        self.assertGreater(caller.h2.remote_window_size, 65_535)
         for _ in range(100):
             caller.begin(body=b"x" * 10_000, end=False)
         held = sum(len(partial.body) for partial in caller.server.protocol.requests._open.values())
-        self.assertLessEqual(held, 65_535)
+        self.assertLessEqual(held, connection.WINDOW)
 
     def test_rapid_reset(self) -> None:
         """A client that keeps beginning and cancelling requests is cut."""

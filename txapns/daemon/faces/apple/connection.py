@@ -6,8 +6,13 @@ clients never notice that the limit is lifted, and send one after the other for 
 from the beginning. A request that is not authenticated is answered as soon as its header fields are there, and its
 stream ends a moment later, so unauthenticated callers hold no streams; after some such requests they are sent away.
 Bytes are given back to the peer's window when the notification is stored, so one connection makes us hold at most
-64 KiB. The number of frames in a second is limited for everybody, and so is the number of SETTINGS. The two frames of a
-notification do not count: a client may send as many of these as can be stored. What is refused at once does count.
+:data:`WINDOW`. The number of frames in a second is limited for everybody, and so is the number of SETTINGS. The two
+frames of a notification do not count: a client may send as many of these as can be stored. What is refused at once does
+count.
+
+What arrives together is stored together, and the larger the groups, the less each request costs. So while a group is
+being stored, what else arrives for the app gathers, and is the next group. Where only a few requests arrive together,
+they do not wait, since they are urgent.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import inf
 
 import attrs
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
@@ -53,6 +59,7 @@ from txapns.daemon.faces.apple.responses import (
     response_to_outcomes,
 )
 from txapns.daemon.faces.callers import Callers
+from txapns.daemon.intake import URGENT_DEVICES
 from txapns.daemon.interfaces import IFeedbackLog, IIntake, IKeys
 from txapns.daemon.values import ANYBODY, Caller, Environment, FeedbackEntry, Receipt
 from txapns.errors import WireError
@@ -66,10 +73,13 @@ from txapns.wire.requests import (
     RequestReceiver,
 )
 
-__all__ = ["CONCURRENCY", "AppleConnection", "AppleContext"]
+__all__ = ["CONCURRENCY", "WINDOW", "AppleConnection", "AppleContext"]
 
 #: The largest number of concurrent requests on a connection.
 CONCURRENCY = 1_000
+#: How many bytes of bodies a connection makes us hold: about those of that many requests. HTTP/2's own 65,535 would be
+#: used up by a few hundred, and their header fields may take far more.
+WINDOW = 2**18
 
 _REFUSALS = 20  # unauthenticated requests in a row, until the connection is closed
 # How many frames a client may send at once, and how many in a second: several times what any client is known to send.
@@ -126,6 +136,8 @@ class AppleConnection(FaceProtocol):
         self._shown: dict[bytes, Caller] = {}
         self._meant: dict[Headers, Meant] = {}
         self._pattern: Pattern | None = None
+        # What gathers while a group is being stored, by the names of the app and the caller.
+        self._gathered: dict[tuple[str, str], list[Submission]] = {}
         self._under_way = self._held = 0
         self._stuck: float | None = None
         self._unfinished: dict[int, float] = {}
@@ -146,7 +158,7 @@ class AppleConnection(FaceProtocol):
             self.connection.mark_authenticated()
         context = self._context
         self._authentication = Authentication(context.callers, context.keys, context.wall, self.fingerprint)
-        self.requests = RequestReceiver(CONCURRENCY, max_body=MAX_BODY, window_updates=False, early=True)
+        self.requests = RequestReceiver(CONCURRENCY, max_body=MAX_BODY, window_updates=False, window=WINDOW, early=True)
         self.transport.registerProducer(self, True)
         self._http2 = self.connection.encrypted and self.transport.negotiatedProtocol == b"h2"
         self._write()
@@ -366,14 +378,34 @@ class AppleConnection(FaceProtocol):
                 meant = checked.meant
                 group = submissions.setdefault((meant.app, meant.caller.name), [])
             group.append(checked)
-        for (app, _), group in submissions.items():
+        for key, group in submissions.items():
             self._budget.give_back(_REQUEST_FRAMES * len(group))
             self._under_way += len(group)
-            if self._context.options.mode == "queue":
-                looked = self._context.feedback.known(app, [each.token for each in group])
-                looked.addErrback(_none_dead).addCallback(self._store, group).addErrback(self.connection.failed)
+            if len(group) <= URGENT_DEVICES:
+                self._look_up(group)
+            elif key in self._gathered:
+                self._gathered[key] += group
             else:
-                self._store({}, group)
+                self._gather(key, group)
+
+    def _gather(self, key: tuple[str, str], group: Sequence[Submission]) -> None:
+        """Store a group, and meanwhile gather the next one."""
+        self._gathered[key] = []
+        self._look_up(group).addCallback(self._go_on, key)
+
+    def _go_on(self, _: None, key: tuple[str, str]) -> None:
+        group = self._gathered.pop(key)
+        if group:
+            self._gather(key, group)
+
+    def _look_up(self, group: Sequence[Submission]) -> Deferred[None]:
+        """Store a group, but for the tokens that are known to be dead; fires when it is stored or refused."""
+        looked: Deferred[Mapping[bytes, FeedbackEntry]] = succeed({})
+        if self._context.options.mode == "queue":
+            looked = self._context.feedback.known(group[0].meant.app, [each.token for each in group])
+            looked.addErrback(_none_dead)
+        stored: Deferred[None] = looked.addCallback(self._store, group)
+        return stored.addErrback(self.connection.failed)
 
     def _ask(self, question: Question) -> None:
         """Pass a request about channels on, and the answer back."""
@@ -382,7 +414,7 @@ class AppleConnection(FaceProtocol):
         asked = question.ask(self._context.channels_of)
         asked.addCallback(self._relay, question).addErrback(self.connection.failed)
 
-    def _store(self, dead: Mapping[bytes, FeedbackEntry], group: Sequence[Submission]) -> None:
+    def _store(self, dead: Mapping[bytes, FeedbackEntry], group: Sequence[Submission]) -> Deferred[None] | None:
         """Store together what arrived together: one commit and one check for all of it."""
         for each in group if dead else ():
             known = dead.get(each.token)
@@ -390,15 +422,15 @@ class AppleConnection(FaceProtocol):
                 self._give_back(each.request)
                 self._done(Response(410, known.reason, known.timestamp), [each])
         alive = [each for each in group if each.token not in dead] if dead else group
-        if alive:
-            self._accept(alive)
+        storing = self._accept(alive) if alive else None
         self._write()
+        return storing
 
-    def _accept(self, group: Sequence[Submission]) -> None:
+    def _accept(self, group: Sequence[Submission]) -> Deferred[None]:
         meant = group[0].meant
         accepted = self._context.intake.accept(meant.app, drafts_of(group), caller=meant.caller)
-        accepted.addCallbacks(self._stored, self._not_stored, callbackArgs=(group,), errbackArgs=(group,))
-        accepted.addErrback(self.connection.failed)
+        done = accepted.addCallbacks(self._stored, self._not_stored, callbackArgs=(group,), errbackArgs=(group,))
+        return done.addErrback(self.connection.failed)
 
     def _stored(self, receipts: list[Receipt], group: Sequence[Submission]) -> None:
         for each in group:
