@@ -88,7 +88,7 @@ class Constant(Native):
 class Nothing:
     """An intake and a queue that accept everything and store nothing."""
 
-    def accept(self, things: Any, *others: Any) -> Deferred[list[Receipt]]:
+    def accept(self, things: Any, *others: Any, **options: Any) -> Deferred[list[Receipt]]:
         """Accept it."""
         if isinstance(things, str):
             groups = [["018bcfe5-6800-7000-8a3c-5d6e7f809112" for _ in draft.tokens] for draft in others[0]]

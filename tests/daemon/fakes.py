@@ -137,13 +137,17 @@ class SlowWorker:
     def work(self) -> None:
         """Run everything that was submitted."""
         while self.left:
-            function, deferred = self.left.pop(0)
-            try:
-                found = function()
-            except Exception:
-                deferred.errback()
-            else:
-                deferred.callback(found)
+            self.step()
+
+    def step(self) -> None:
+        """Run what was submitted first."""
+        function, deferred = self.left.pop(0)
+        try:
+            found = function()
+        except Exception:
+            deferred.errback()
+        else:
+            deferred.callback(found)
 
 
 @implementer(ICluster)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import sqlite3
 import uuid
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +44,20 @@ from txapns.daemon.intake import (
     lane_of,
 )
 from txapns.daemon.interfaces import IApps, IIntake
-from txapns.daemon.values import ANYBODY, CHANNEL, Caller, Draft, Environment, Idempotency, Lane, Limits
+from txapns.daemon.store.sqlite import file
+from txapns.daemon.values import (
+    ANYBODY,
+    CHANNEL,
+    Caller,
+    Draft,
+    Environment,
+    Idempotency,
+    Lane,
+    Limits,
+    Outcome,
+    Receipt,
+    State,
+)
 from txapns.notification import Notification
 
 __all__ = ["AcceptTests", "CheckTests", "LaneTests", "SideTests", "WaitTests"]
@@ -366,3 +383,28 @@ class WaitTests(IntakeCase):
         others = [number for each in other for number in each.numbers]
         self.assertEqual(self.waiting.asked, [(numbers, True), (numbers, False), (others, True)])
         self.clock.advance(1.0)
+
+    def test_on_disk(self) -> None:
+        """
+        A request of somebody who waits is not on the disk at once, but it is before the answer. If the disk fails,
+        there is none, unless all have an outcome.
+        """
+
+        def fails(descriptor: int) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        self.patch(file, "_fdatasync", fails)
+        self.world.database._file.writing.execute("PRAGMA busy_timeout = 1")
+        with closing(sqlite3.connect(self.world.path, isolation_level=None)) as other:
+            other.execute("BEGIN")
+            other.execute("SELECT * FROM queue_next").fetchall()  # it needs the log as it is
+            known = self.result(self.intake.accept("chess", [self.draft()], awaited=True))
+            [number] = known[0].numbers
+            self.waiting.tell(Outcome(number, "", "chess", State.ACCEPTED, 200, "", None, 1, 1.0, 2.0))
+            self.assertEqual(list(self.result(self.intake.wait(known, 0.005))), [number])
+            waiting = self.intake.wait([*known, Receipt([number + 1], [""])], 0.005)
+            self.assertRaises(Unavailable, self.result, waiting)
+            self.assertRaises(Unavailable, self.result, self.intake.accept("chess", [self.draft()]))
+        self.assertTrue(self.world.database._file.behind)
+        self.assertEqual(list(self.result(self.intake.wait([Receipt([number + 1], [""])], 0.005))), [])
+        self.assertFalse(self.world.database._file.behind)

@@ -151,7 +151,13 @@ class Intake:
         return headers
 
     def accept(
-        self, app: str, drafts: Sequence[Draft], idempotency: Idempotency | None = None, caller: Caller = ANYBODY
+        self,
+        app: str,
+        drafts: Sequence[Draft],
+        idempotency: Idempotency | None = None,
+        caller: Caller = ANYBODY,
+        *,
+        awaited: bool = False,
     ) -> Deferred[list[Receipt]]:
         """See :meth:`IIntake.accept`."""
         tokens = _tokens(drafts)
@@ -182,14 +188,20 @@ class Intake:
             wake(app)
             return receipts
 
-        return self._queue.accept(messages, idempotency).addCallback(stored)
+        return self._queue.accept(messages, idempotency, durable=not awaited).addCallback(stored)
 
     def wait(self, receipts: Sequence[Receipt], timeout: float) -> Deferred[Mapping[int, Outcome]]:
         """See :meth:`IIntake.wait`."""
         numbers = [number for receipt in receipts for number in receipt.numbers]
-        return self._waiting.wait(
-            numbers, timeout, fresh=not any(receipt.earlier or receipt.superseded for receipt in receipts)
-        )
+        fresh = not any(receipt.earlier or receipt.superseded for receipt in receipts)
+        waiting = self._waiting.wait(numbers, timeout, fresh=fresh)
+
+        def waited(found: Mapping[int, Outcome]) -> Mapping[int, Outcome] | Deferred[Mapping[int, Outcome]]:
+            if fresh and len(found) == len(numbers):
+                return found  # nothing is settled before it is on the disk
+            return self._queue.on_disk().addCallback(lambda _: found)
+
+        return waiting.addCallback(waited)
 
 
 def _tokens(drafts: Iterable[Draft]) -> list[bytes]:

@@ -60,8 +60,9 @@ class IQueue(Interface):
 
     A notification is *accepted* once, *leased* by whoever sends it, and *settled*. A lease has an end: a notification
     that was not settled by then can be leased again, so none is ever stuck, and a late settlement still counts. If the
-    process dies between Apple's answer and the settlement, the same notification is sent again, with the same id. This
-    is the only case in which one is sent twice.
+    process dies between Apple's answer and the settlement, the same notification is sent again, with the same id; and
+    so it is if a power cut undoes the settlement in the moment that the disk takes. These are the only cases in which
+    one is sent twice.
 
     Due times and the ends of leases are times of the reactor's clock, so setting the wall clock delays nothing. Dates
     are times of the wall clock; only what is not sent before a date depends on how it is set.
@@ -69,7 +70,9 @@ class IQueue(Interface):
     Each notification has a number. No number is used twice, even if its notification is forgotten.
     """
 
-    def accept(messages: Sequence[Message], idempotency: Idempotency | None = None) -> Deferred[list[Receipt]]:
+    def accept(
+        messages: Sequence[Message], idempotency: Idempotency | None = None, *, durable: bool = True
+    ) -> Deferred[list[Receipt]]:
         """
         Store notifications: all or none. When the ``Deferred`` fires, they are on the disk.
 
@@ -78,10 +81,20 @@ class IQueue(Interface):
 
         :param idempotency: identifies the request. If a request with the same key and digest was accepted before, this
             one is not stored.
+        :param durable: false if the caller need not wait for the disk, since nobody learns of them before they are
+            settled, or :meth:`on_disk` has fired: then they only survive the end of the process when this fires.
+            Nothing is settled before they are on the disk.
         :returns: a receipt for each message, in order; if the request repeats an earlier one, its receipts, marked as
             ``earlier``.
         :raises KeyConflict: the key was used with another digest.
         :raises Unavailable: they cannot be stored now; nothing was stored.
+        """
+
+    def on_disk() -> Deferred[None]:
+        """
+        Wait until everything is on the disk that was accepted and settled before.
+
+        :raises Unavailable: it cannot be brought there now.
         """
 
     def subscribe(listener: Callable[[Mapping[str, int], Sequence[int]], None]) -> Callable[[], None]:
@@ -89,7 +102,7 @@ class IQueue(Interface):
         Call a function whenever notifications are superseded here.
 
         :param listener: called in the reactor's thread with how many of which apps they are, and with their numbers,
-            when that is on the disk.
+            when that is stored.
         :returns: a function that ends the subscription.
         """
 
@@ -118,7 +131,8 @@ class IQueue(Interface):
 
     def settle(settlements: Sequence[Settlement], accepted: Sequence[int] = ()) -> Deferred[None]:
         """
-        Store the results of attempts, and note dead tokens in the feedback log, in one transaction.
+        Store the results of attempts, and note dead tokens in the feedback log, in one transaction. When the
+        ``Deferred`` fires, they survive the end of the process; the disk may take a moment more.
 
         The first final state of a notification stays: settlements of settled or unknown notifications are ignored.
 
@@ -413,13 +427,20 @@ class IIntake(Interface):
         """
 
     def accept(
-        app: str, drafts: Sequence[Draft], idempotency: Idempotency | None = None, caller: Caller = ANYBODY
+        app: str,
+        drafts: Sequence[Draft],
+        idempotency: Idempotency | None = None,
+        caller: Caller = ANYBODY,
+        *,
+        awaited: bool = False,
     ) -> Deferred[list[Receipt]]:
         """
         Accept notifications: all or none. When the ``Deferred`` fires, they are on the disk.
 
         :param idempotency: identifies the request if it is repeated.
         :param caller: who sends it.
+        :param awaited: whether the sender gets no answer before :meth:`wait` has fired. Then this fires when they are
+            stored so that they survive the end of the process, and the disk may take a moment more.
         :returns: a receipt for each draft, in order.
         :raises RequestRefused: they are not accepted; nothing was stored.
         """
@@ -429,5 +450,6 @@ class IIntake(Interface):
         Wait until notifications have a final state.
 
         :param receipts: the result of :meth:`accept`. Call this as soon as its ``Deferred`` fires.
-        :returns: the outcomes of those that are settled by then, by number.
+        :returns: the outcomes of those that are settled by then, by number. All are on the disk.
+        :raises Unavailable: the disk may not have them; those without an outcome may be lost with a power cut.
         """

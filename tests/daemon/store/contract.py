@@ -98,9 +98,9 @@ class StoreContract:
         """Stop it."""
         self.world.stop()
 
-    def do(self, name: str, *arguments: Any) -> Any:
+    def do(self, name: str, *arguments: Any, **options: Any) -> Any:
         """Call a method of the queue, and wait for the result."""
-        return result(self.world.clock, getattr(self.world.queue, name)(*arguments))
+        return result(self.world.clock, getattr(self.world.queue, name)(*arguments, **options))
 
     def ask(self, name: str, *arguments: Any) -> Any:
         """Call a method of the outcome log, and wait for the result."""

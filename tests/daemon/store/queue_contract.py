@@ -107,6 +107,13 @@ class QueueContract(StoreContract):
             self.case.assertEqual([each.apns_id for each in some], receipt.apns_ids)
             self.case.assertEqual((receipt.apns_ids, len({id(each.payload) for each in some})), (given.apns_ids, 1))
 
+    def test_before_the_disk(self) -> None:
+        """What need not wait for the disk is in the queue, too, and on the disk when that is waited for."""
+        for _ in range(2):
+            [receipt] = self.do("accept", [message(self.world)], durable=False)
+            self.assertEqual(self.do("on_disk"), None)
+            self.case.assertEqual([each.number for each in self.lease()], list(receipt.numbers))
+
     def test_nothing_to_accept(self) -> None:
         """Accepting no message, or a message without devices, is harmless and returns no ids."""
         nobody = Message("chess", PAYLOAD, HEADERS, [], [])

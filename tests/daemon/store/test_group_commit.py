@@ -23,6 +23,8 @@ class Words:
 
     :ivar room: how many words there is room for.
     :ivar commits: the words after each transaction.
+    :ivar disk: the words that are on the disk.
+    :ivar failing: why they cannot be brought there; empty if they can.
     :ivar told: what was told of the ends of transactions.
     """
 
@@ -30,9 +32,11 @@ class Words:
         self.words: list[str] = []
         self.room = 1000
         self.commits: list[list[str]] = []
+        self.disk: list[str] = []
+        self.failing = ""
         self.told: list[tuple[str, bool]] = []
 
-    def commit(self, work: Callable[[list[str]], None], new: bool) -> None:
+    def commit(self, work: Callable[[list[str]], None], new: bool, durable: bool) -> None:
         """See :class:`Transactions`."""
         words = list(self.words)
         work(words)
@@ -40,6 +44,13 @@ class Words:
             raise OSError("no room")
         self.words = words
         self.commits.append(words)
+        if durable:
+            self.disk = words
+
+    def sync(self) -> str:
+        """See :class:`Transactions`."""
+        self.disk = self.disk if self.failing else self.words
+        return self.failing
 
     def explained(self, failure: Failure) -> Failure:
         """See :class:`Transactions`."""
@@ -79,9 +90,11 @@ class GroupCommitTests(SynchronousTestCase):
         self.writes = GroupCommit(self.clock, self.database, 100)
         self.writes.worker = InlineWorker()
 
-    def write(self, word: str, size: int = 0, function: Callable[..., Any] = add) -> Deferred[Any]:
+    def write(
+        self, word: str, size: int = 0, function: Callable[..., Any] = add, *, durable: bool = True
+    ) -> Deferred[Any]:
         """Write a word."""
-        return self.writes.write_together(function, word, size)
+        return self.writes.write_together(function, word, size, durable=durable)
 
     def test_gathered(self) -> None:
         """What is written in one turn of the reactor is committed at its end, with one call for each function."""
@@ -107,6 +120,44 @@ class GroupCommitTests(SynchronousTestCase):
         self.assertEqual(self.database.commits, [["a"], ["a", "b", "c", "d"]])
         self.assertEqual([self.successResultOf(each) for each in (first, *waiting)], ["3 d", "3 b", "3 c"])
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_before_the_disk(self) -> None:
+        """What need not wait for the disk is told after the commit; the next transaction waits for both."""
+        writer = self.writes.worker = SlowWorker("writer")
+        first = self.write("a", durable=False)
+        first.addCallback(lambda _: self.write("b", durable=False))
+        self.clock.advance(0)
+        flushing = self.writes.flush()
+        writer.step()
+        self.assertEqual((self.database.words, self.database.disk), (["a"], []))
+        self.assertTrue(first.called)
+        self.assertNoResult(flushing)
+        self.clock.advance(1)
+        writer.step()
+        self.assertEqual((self.database.words, self.database.disk), (["a"], ["a"]))
+        writer.work()
+        self.assertEqual((self.database.words, self.database.disk), (["a", "b"], ["a", "b"]))
+        self.successResultOf(flushing)
+
+    def test_before_the_disk_together(self) -> None:
+        """Where others that are written together wait for the disk, it waits, too."""
+        writer = self.writes.worker = SlowWorker("writer")
+        writing = [self.write("a", durable=False), self.write("b")]
+        self.clock.advance(0)
+        writer.step()
+        self.assertEqual([self.successResultOf(each) for each in writing], ["2 a", "2 b"])
+        self.assertEqual((self.database.disk, writer.left), (["a", "b"], []))
+
+    def test_disk_fails(self) -> None:
+        """If the disk fails after a write was told, that is told, and the next is tried."""
+        self.database.failing = "it is broken"
+        writing = self.write("a", durable=False)
+        self.clock.advance(0)
+        self.assertEqual(self.successResultOf(writing), "1 a")
+        self.assertEqual(self.database.told, [("", False), ("it is broken", True)])
+        self.write("b")
+        self.clock.advance(0)
+        self.assertEqual(self.database.disk, ["a", "b"])
 
     def gather(self, words: str) -> SlowWorker:
         """

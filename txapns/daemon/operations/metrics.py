@@ -236,7 +236,7 @@ class DaemonMetrics:
         text = "From acceptance to Apple's answer, all attempts together."
         for durations in parts(self._seconds, _PART):
             yield histogram(_PREFIX + "answer_seconds", text, "app", durations)
-        text = "From the arrival of a request to its acceptance on the disk."
+        text = "From the arrival of a request until it is accepted."
         yield histogram(_PREFIX + "intake_seconds", text, "face", list(self._intake.items()))
         yield from (family for family in self._clients.totals(_PART) if family.samples)
         if self._overview is not None:
@@ -334,11 +334,18 @@ class _CountedIntake:
         self._intake.check(app, drafts)
 
     def accept(
-        self, app: str, drafts: Sequence[Draft], idempotency: Idempotency | None = None, caller: Caller = ANYBODY
+        self,
+        app: str,
+        drafts: Sequence[Draft],
+        idempotency: Idempotency | None = None,
+        caller: Caller = ANYBODY,
+        *,
+        awaited: bool = False,
     ) -> Deferred[list[Receipt]]:
         """See :meth:`IIntake.accept`."""
         began = self._metrics.clock.seconds()
-        accepting = self._intake.accept(app, drafts, idempotency, caller).addCallback(self._accepted, app, began)
+        accepting = self._intake.accept(app, drafts, idempotency, caller, awaited=awaited)
+        accepting.addCallback(self._accepted, app, began)
         return accepting.addErrback(self._refused) if self._refusals else accepting
 
     def _accepted(self, receipts: list[Receipt], app: str, began: float) -> list[Receipt]:

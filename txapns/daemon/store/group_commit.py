@@ -6,6 +6,10 @@ while one transaction is being written, the writes that come gather, and they ar
 the writer idle is handed over at the end of the reactor's turn, with what else comes in that turn: it waits for no
 timer. A ``Deferred`` fires when its write is on the disk.
 
+Some writes need not wait for the disk, only for the commit, from which on they survive the end of the process. Where
+all that are written together are of this kind, they are told after the commit, and the disk follows while the reactor
+goes on. The next transaction begins when that is done.
+
 Callers that learn that their writes are on the disk often have more to write at once. So what has gathered meanwhile is
 not handed over in the same turn of the reactor, but after a turn that brings nothing more. Otherwise callers that have
 once split into two groups, each waiting for the other's transaction, would stay split, with twice as many transactions.
@@ -17,6 +21,11 @@ once split into two groups, each waiting for the other's transaction, would stay
     write, write …  (gathering)
                     ◄────────────────────   result of the write
                     ────────────────────►   BEGIN, all the writes, COMMIT
+
+    what need not wait  ────────────────►   BEGIN, the write, COMMIT
+                    ◄────────────────────   result of the write
+    (gathering)                             wait for the disk
+                    ◄────────────────────   done
 
 What is small does not wait for what is large: after a transaction with large writes, the small ones that wait have a
 transaction of their own.
@@ -64,14 +73,19 @@ _TURNS = 2
 class Transactions(Protocol[_C_co]):
     """How one database does a transaction. The parameter is its connection."""
 
-    def commit(self, work: Callable[[_C_co], None], new: bool) -> None:
+    def commit(self, work: Callable[[_C_co], None], new: bool, durable: bool) -> None:
         """
         Do a transaction, in the writer's thread.
 
         :param work: does the writes of the transaction.
         :param new: whether there is new data among them, which may be refused for the sake of the rest.
+        :param durable: whether it has to be on the disk when this returns, with all before it. Otherwise it survives
+            the end of the process, and :meth:`sync` follows.
         :raises Exception: it was rolled back, or its end is unknown.
         """
+
+    def sync(self) -> str:
+        """Wait, in the writer's thread, until all is on the disk; returns why it may not be, or nothing."""
 
     def explained(self, failure: Failure) -> Failure:
         """Translate the database's exceptions to :class:`Unavailable`, unless a statement is at fault."""
@@ -96,6 +110,7 @@ class _Job(Generic[_C]):
     item: Any
     size: int
     rows: int
+    durable: bool
     committed: Callable[[list[Any]], None] | None
     done: Deferred[Any] = attrs.Factory(Deferred)
     result: Any = None
@@ -137,6 +152,7 @@ class GroupCommit(Generic[_C]):
         size: int = 0,
         committed: Callable[[list[_T]], None] | None = None,
         rows: int = 1,
+        durable: bool = True,
     ) -> Deferred[_R]:
         """
         Write in a transaction, with one call for all items that wait for the same function.
@@ -145,15 +161,16 @@ class GroupCommit(Generic[_C]):
             exception among the results fails only its item. If it or another write raises, its work is rolled back and
             it may be called again, so it must change nothing but the database.
         :param size: how many bytes of new data it adds; 0 for a write that must be tried however much is waiting.
-        :param committed: called in the writer's thread with the items that are on the disk, before anything else is
-            done there; the same for all items of a function. It must not raise.
+        :param committed: called in the writer's thread with the items that are committed, before anything else is done
+            there; the same for all items of a function. It must not raise.
         :param rows: about how many rows it changes.
-        :returns: a ``Deferred`` of the item's result, which fires when it is on the disk.
+        :param durable: whether it waits for the disk, and not only for the commit.
+        :returns: a ``Deferred`` of the item's result, which fires when it is on the disk, or else when it is committed.
         :raises Unavailable: it cannot be stored now; nothing was stored.
         """
         if size and self._waiting + size > self._capacity:
             return fail(Unavailable("too much is waiting to be stored", 1.0))
-        job: _Job[_C] = _Job(function, item, size, rows, committed)
+        job: _Job[_C] = _Job(function, item, size, rows, durable, committed)
         self._waiting += size
         self._jobs.append(job)
         if not (self._busy or self._gathering.is_set or self._soon.is_set):
@@ -183,13 +200,19 @@ class GroupCommit(Generic[_C]):
             return
         jobs, self._jobs = _first_of(self._jobs, self._large)
         self._large = any(job.large for job in jobs)
-        if jobs and self.worker is not None:
-            self._busy = True
-            self.worker.run(lambda: self._work(jobs)).addBoth(self._done, jobs)
+        worker = self.worker
+        if not jobs or worker is None:
+            self._idle.fire(None)
             return
-        self._idle.fire(None)
+        self._busy = True
+        if any(job.durable for job in jobs):
+            worker.run(lambda: self._work(jobs, True)).addBoth(self._tell, jobs).addCallback(self._done)
+        else:
+            worker.run(lambda: self._work(jobs, False)).addBoth(self._tell, jobs)
+            worker.run(self._transactions.sync).addBoth(self._synced)
 
-    def _done(self, result: str | Failure, jobs: list[_Job[_C]]) -> None:
+    def _tell(self, result: str | Failure, jobs: list[_Job[_C]]) -> None:
+        """Tell the results of a transaction."""
         if isinstance(result, Failure):  # it is unknown how far the work got
             for job in jobs:
                 job.result = result
@@ -201,6 +224,16 @@ class GroupCommit(Generic[_C]):
                 job.done.errback(job.result)
             else:
                 job.done.callback(job.result)
+
+    def _synced(self, result: str | Failure) -> None:
+        """Take note of whether the disk has what was told before."""
+        trouble = result.getErrorMessage() if isinstance(result, Failure) else result
+        if trouble:
+            self._transactions.concluded(trouble, True)
+        self._done(None)
+
+    def _done(self, _: None) -> None:
+        """Hand over what has gathered meanwhile."""
         self._busy = False
         if self._idle:
             self._hand_over()
@@ -210,14 +243,14 @@ class GroupCommit(Generic[_C]):
 
     # The writer's side.
 
-    def _work(self, jobs: list[_Job[_C]]) -> str:
+    def _work(self, jobs: list[_Job[_C]], durable: bool) -> str:
         """Do a transaction; returns why it failed, or nothing."""
         groups: dict[Callable[..., object], list[_Job[_C]]] = {}
         for job in jobs:
             groups.setdefault(job.function, []).append(job)
-        return self._perform(list(groups.values()))
+        return self._perform(list(groups.values()), durable)
 
-    def _perform(self, groups: list[list[_Job[_C]]]) -> str:
+    def _perform(self, groups: list[list[_Job[_C]]], durable: bool) -> str:
         """Do the writes in one transaction; if it fails, in smaller ones, to isolate the writes that fail."""
 
         def work(connection: _C) -> None:
@@ -227,12 +260,12 @@ class GroupCommit(Generic[_C]):
                     job.result = result
 
         try:
-            self._transactions.commit(work, any(job.size for group in groups for job in group))
+            self._transactions.commit(work, any(job.size for group in groups for job in group), durable)
         except Exception as error:
             failure = self._transactions.explained(Failure())
             smaller = _divided(groups, failure) if self._transactions.divisible(failure) else []
             if smaller:
-                return max([self._perform(each) for each in smaller])
+                return max([self._perform(each, durable) for each in smaller])
             for job in (job for group in groups for job in group):
                 job.result = failure
             return str(failure.value) if failure.value is not error else ""

@@ -46,11 +46,15 @@ class QueueDatabase(Protocol[_C_co]):
         size: int = 0,
         committed: Callable[[list[_T]], None] | None = None,
         rows: int = 1,
+        durable: bool = True,
     ) -> Deferred[_R]:
         """Write in a transaction, with one call for all items that wait for the same function."""
 
     def between(self, function: Callable[[_C_co], _R]) -> Deferred[_R]:
         """Call a function between two transactions of the writer's, or in one of its own."""
+
+    def on_disk(self) -> Deferred[None]:
+        """Wait until everything is on the disk that was committed before."""
 
     def flush(self) -> Deferred[None]:
         """Write everything that is waiting, at once; fires when nothing is waiting."""
@@ -119,7 +123,9 @@ class StoredQueue(Generic[_C]):
         self._shared.running = False
         return self._writes.flush()
 
-    def accept(self, messages: Sequence[Message], idempotency: Idempotency | None = None) -> Deferred[list[Receipt]]:
+    def accept(
+        self, messages: Sequence[Message], idempotency: Idempotency | None = None, *, durable: bool = True
+    ) -> Deferred[list[Receipt]]:
         """See :meth:`IQueue.accept`."""
         if not self._shared.running:
             return stopped()
@@ -151,21 +157,26 @@ class StoredQueue(Generic[_C]):
             self._shared.waiting.subtract(counts)
             return failure
 
-        return self._writes.write_together(self._store, acceptance, size, self._stored).addCallbacks(stored, failed)
+        storing = self._writes.write_together(self._store, acceptance, size, self._stored, durable=durable)
+        return storing.addCallbacks(stored, failed)
+
+    def on_disk(self) -> Deferred[None]:
+        """See :meth:`IQueue.on_disk`."""
+        return self._writes.on_disk()
 
     def _store(self, connection: _C, acceptances: list[Acceptance]) -> Sequence[list[Receipt] | Exception | None]:
         """Store requests, in the writer's thread; returns the earlier receipts of those that were stored before."""
         raise NotImplementedError
 
     def _stored(self, acceptances: list[Acceptance]) -> None:
-        """Take note of the requests that are on the disk, in the writer's thread."""
+        """Take note of the requests that are committed, in the writer's thread."""
 
     def settle(self, settlements: Sequence[Settlement], accepted: Sequence[int] = ()) -> Deferred[None]:
         """See :meth:`IQueue.settle`."""
         if not self._shared.running:
             return stopped()
         report, count = Report(settlements, self._time.date(), accepted), len(settlements) + len(accepted)
-        writing = self._writes.write_together(self._conclude, report, 0, self._concluded, count)
+        writing = self._writes.write_together(self._conclude, report, 0, self._concluded, count, durable=False)
         return writing.addCallback(self._settled)
 
     def _conclude_marked(
@@ -194,7 +205,7 @@ class StoredQueue(Generic[_C]):
         raise NotImplementedError
 
     def _concluded(self, reports: list[Report]) -> None:
-        """Take note of the settlements that are on the disk, in the writer's thread."""
+        """Take note of the settlements that are committed, in the writer's thread."""
 
     def _settled(self, found: Settled) -> None:
         self._shared.waiting.subtract(found.counts)

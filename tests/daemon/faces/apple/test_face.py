@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 import ngh2
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
@@ -22,6 +22,7 @@ from tests.daemon.faces_world import HOST
 from txapns import APNSClient, Gateway, Notification, ProviderToken
 from txapns._serving.limits import MemoryBudget
 from txapns.credentials import Certificate
+from txapns.daemon.errors import Unavailable
 from txapns.daemon.faces.apple.connection import CONCURRENCY
 from txapns.daemon.faces.apple.requests import MAX_BODY
 from txapns.daemon.values import Lane, Limits, Outcome, State
@@ -246,6 +247,13 @@ class RelayTests(AppleCase):
         said = self.after(caller, stream, 0.2)
         self.assertEqual((said.brief, said.headers["retry-after"]), ((503, "ServiceUnavailable"), "5"))
         self.assertEqual(len(self.world.lease()), 1)
+
+    def test_disk_fails(self) -> None:
+        """So it is if it is unknown whether the notification is on the disk."""
+        self.patch(self.world.queue, "on_disk", lambda: fail(Unavailable("the disk is broken", 7.0)))
+        caller = self.caller()
+        said = self.after(caller, caller.begin(), 20.1)
+        self.assertEqual((said.brief, said.headers["retry-after"]), ((503, "ServiceUnavailable"), "7"))
 
     def test_one_id(self) -> None:
         """Notifications with the same id, on one connection or two, each get Apple's answer for their own device."""

@@ -293,6 +293,12 @@ class ErrorTests(MatrixCase):
         self.assertEqual((response.status, response.json["errcode"]), (503, "M_UNKNOWN"))
         self.assertEqual(response.headers["retry-after"], "10")
 
+    def test_disk_fails(self) -> None:
+        """If Apple does not answer in time, and it is unknown whether a notification is on the disk, that is 503."""
+        self.patch(self.world.queue, "on_disk", lambda: fail(Unavailable("the disk is broken", 7.0)))
+        response = self.notify(device())
+        self.assertEqual((response.status, response.headers["retry-after"]), (503, "7"))
+
     def test_wrong(self) -> None:
         """What is not a request is 400, and says which part is wrong."""
         devices = [device()]

@@ -212,7 +212,7 @@ class AcceptTests(NativeCase):
 
     def test_cannot_be_stored(self) -> None:
         """If it cannot be stored, the caller may retry."""
-        self.patch(self.world.queue, "accept", lambda *arguments: fail(Unavailable("the disk is full", 0.4)))
+        self.patch(self.world.queue, "accept", lambda *arguments, **options: fail(Unavailable("the disk is full", 0.4)))
         response = self.post()
         self.assertEqual((response.status, response.code), (503, "unavailable"))
         self.assertEqual(response.headers["retry-after"], "1")
@@ -261,6 +261,18 @@ class AcceptTests(NativeCase):
             self.assertEqual([each["id"] for each in accepted["outcomes"]], accepted["ids"])
             self.assertEqual(accepted["outcomes"][0]["reason"], "BadDeviceToken")
 
+    def test_wait_while_the_disk_fails(self) -> None:
+        """If some have no outcome, and it is unknown whether they are on the disk, the answer is 503."""
+        self.patch(self.world.queue, "on_disk", lambda: fail(Unavailable("the disk is broken", 7.0)))
+        body = submission(ANN, wait=True)
+        head = f"POST {PATH} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {key_of('sender')}\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        self.connection.write(head.encode() + body)
+        self.clock.pump([0.002] * 5)
+        self.clock.advance(PATIENCE)
+        [response] = self.connection.read()
+        self.assertEqual((response.status, response.headers["retry-after"]), (503, "7"))
+
     def test_wait_with_one_id(self) -> None:
         """Two notifications with the same id in one request each have their own outcome."""
         own = str(uuid.uuid4())
@@ -297,7 +309,7 @@ class AcceptTests(NativeCase):
 
     def test_broken(self) -> None:
         """An internal error is in the log; the caller gets status 500."""
-        self.patch(self.world.queue, "accept", lambda *arguments: fail(ZeroDivisionError("secret")))
+        self.patch(self.world.queue, "accept", lambda *arguments, **options: fail(ZeroDivisionError("secret")))
         with capturedLogs() as events:
             response = self.post()
         self.assertEqual((response.status, response.code), (500, "internal"))

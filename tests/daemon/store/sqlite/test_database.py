@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sqlite3
@@ -28,12 +29,14 @@ from txapns.daemon.errors import (
     DatabaseInUse,
     Unavailable,
 )
+from txapns.daemon.store.sqlite import file
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.workers import IWorker
 from txapns.daemon.values import Settlement, State
 
 __all__ = [
     "DatabaseTests",
+    "DiskTests",
     "LockedTests",
     "LoggedTests",
     "NoRoomTests",
@@ -337,6 +340,117 @@ class NoRoomTests(SynchronousTestCase):
         self.world.restart()
         self.do(self.world.queue.accept([message(self.world)]))
         self.assertEqual(self.world.database.trouble, "")
+
+
+class DiskTests(SynchronousTestCase):
+    """What waits for the disk, and a disk that fails."""
+
+    def setUp(self) -> None:
+        """Make a queue with something in it, and a disk that works."""
+        self.failing: set[str] = set()
+        self.waits = 0
+        self.patch(file, "_fdatasync", self.wait)
+        self.world = SQLiteWorld(Path(self.mktemp()), patience=0.01)
+        self.addCleanup(self.world.stop)
+        self.do(self.world.queue.accept([message(self.world, 100)]))
+
+    def wait(self, descriptor: int) -> None:
+        """Wait for the disk."""
+        self.waits += 1
+        if self.failing:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def do(self, deferred: Deferred[Any]) -> Any:
+        """Wait for a result."""
+        return result(self.world.clock, deferred)
+
+    def settle(self) -> None:
+        """Lease and settle a notification."""
+        [leased] = self.do(self.world.queue.lease("chess", 1, START + 60))
+        self.do(self.world.queue.settle([Settlement(leased.number, State.REJECTED, 410, "Unregistered", START)]))
+
+    def test_levels(self) -> None:
+        """SQLite's commit waits for the disk, unless nothing that is written needs that; then we do, each time."""
+        levels = []
+
+        def write(connection: sqlite3.Connection, items: list[int]) -> list[int]:
+            levels.append(connection.execute("PRAGMA synchronous").fetchall())
+            return items
+
+        for number in range(6):
+            self.do(self.world.database.write_together(write, number, durable=number in (1, 2, 4)))
+        self.assertEqual([level for [(level,)] in levels], [1, 2, 2, 1, 2, 1])
+        self.assertEqual(self.waits, 3)
+        self.settle()
+        self.assertEqual(self.waits, 4)
+        self.do(self.world.queue.accept([message(self.world)]))
+        self.assertEqual(self.waits, 4)
+
+    def test_order(self) -> None:
+        """What need not wait for the disk is leased before that, but settled after it."""
+        queue, steps = self.world.queue, []
+        self.patch(file, "_fdatasync", lambda descriptor: steps.append("disk"))
+
+        def accepted(_: object) -> None:
+            steps.append("accepted")
+            [leased] = self.successResultOf(queue.lease("news", 1, START + 60))
+            settling = queue.settle([Settlement(leased.number, State.ACCEPTED, 200)])
+            settling.addCallback(lambda _: steps.append("settled"))
+
+        self.do(queue.accept([message(self.world, app="news")]))
+        self.assertEqual(len(self.do(queue.lease("news", 9, START + 60))), 1)  # from now on, what comes next is known
+        self.do(queue.accept([message(self.world, app="news")], durable=False).addCallback(accepted))
+        self.do(self.world.database.flush())
+        self.assertEqual(steps, ["accepted", "disk", "settled", "disk"])
+
+    def test_fails(self) -> None:
+        """If the disk fails after a settlement was told, nothing is lost, and all of it goes another way."""
+        self.failing.add("disk")
+        self.settle()
+        self.assertEqual(self.world.database.trouble, "writing to the disk failed: Input/output error")
+        self.failing.clear()
+        self.do(self.world.queue.accept([message(self.world)]))
+        self.assertEqual((self.world.database.trouble, self.world.queue.waiting("chess").count), ("", 100))
+        Path(f"{self.world.path}-wal").rename(f"{self.world.path}.away")
+        with closing(sqlite3.connect(f"file:{self.world.path}?immutable=1", uri=True)) as other:
+            rows = other.execute("SELECT state, count(*) FROM queue_delivery GROUP BY state").fetchall()
+        Path(f"{self.world.path}.away").rename(f"{self.world.path}-wal")
+        self.assertEqual(dict(rows)[State.REJECTED], 1)  # without the log
+
+    def test_goes_on_failing(self) -> None:
+        """Nothing new is accepted before what was told is on the disk, but outcomes are."""
+        self.failing.add("disk")
+        self.settle()
+        with closing(sqlite3.connect(self.world.path, isolation_level=None)) as other:
+            other.execute("BEGIN")
+            other.execute("SELECT * FROM queue_next").fetchall()  # it needs the log as it is
+            self.settle()
+            for deferred in (
+                self.world.queue.accept([message(self.world)]),
+                self.world.log.after("chess", 0, 10),
+                self.world.database.on_disk(),
+            ):
+                self.assertRaises(Unavailable, self.do, deferred)
+            self.assertNotEqual(self.world.database.trouble, "")
+        self.assertEqual(len(self.do(self.world.log.after("chess", 0, 10))), 2)
+        self.do(self.world.database.on_disk())
+        self.do(self.world.queue.accept([message(self.world)]))
+        self.assertEqual((self.world.database.trouble, self.world.queue.waiting("chess").count), ("", 99))
+
+    def test_positions(self) -> None:
+        """Whoever remembers a position in a feed has read nothing that a power cut could undo."""
+        self.world.feed.keep({"chess"})
+        self.failing.add("disk")
+        for read in (
+            lambda: self.world.feed.after("chess", 0, 10),
+            lambda: self.world.feed.take({"chess"}, "hook", 10),
+            lambda: self.world.log.after("chess", 0, 10),
+            lambda: self.world.log.take("chess", "hook", 10),
+        ):
+            self.settle()
+            self.assertTrue(self.world.database._file.behind)
+            self.assertTrue(self.do(read()))
+            self.assertFalse(self.world.database._file.behind)
 
 
 class ProbeTests(SynchronousTestCase):

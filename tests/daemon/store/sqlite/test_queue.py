@@ -317,12 +317,14 @@ class ArrivalTests(WorldCase):
             changing = change()
             commit = self.world.database._transactions.commit
 
-            def committing(work: Any, new: bool, commit: Any = commit, between: list[Any] = between) -> None:
+            def committing(
+                work: Any, new: bool, durable: bool, commit: Any = commit, between: list[Any] = between
+            ) -> None:
                 def watched(connection: sqlite3.Connection) -> None:
                     work(connection)
                     between.append(self.leasing())
 
-                commit(watched, new)
+                commit(watched, new, durable)
 
             self.patch(self.world.database._transactions, "commit", committing)
             result(self.world.clock, changing)

@@ -428,7 +428,9 @@ class AppleConnection(FaceProtocol):
 
     def _accept(self, group: Sequence[Submission]) -> Deferred[None]:
         meant = group[0].meant
-        accepted = self._context.intake.accept(meant.app, drafts_of(group), caller=meant.caller)
+        # What is sent later is answered at once.
+        awaited = self._context.options.mode == "relay" and meant.not_before is None
+        accepted = self._context.intake.accept(meant.app, drafts_of(group), caller=meant.caller, awaited=awaited)
         done = accepted.addCallbacks(self._stored, self._not_stored, callbackArgs=(group,), errbackArgs=(group,))
         return done.addErrback(self.connection.failed)
 
@@ -449,7 +451,7 @@ class AppleConnection(FaceProtocol):
             self._done(ACCEPTED_RESPONSE, [submission], [apns_id])
             return
         intake, options = self._context.intake, self._context.options
-        waited = intake.wait([receipt], options.wait).addCallback(response_to_outcomes)
+        waited = intake.wait([receipt], options.wait).addCallbacks(response_to_outcomes, response_to_failure)
         waited.addCallback(self._relay, submission, [apns_id]).addErrback(self.connection.failed)
 
     def _not_stored(self, reason: Failure, group: Sequence[Submission]) -> None:

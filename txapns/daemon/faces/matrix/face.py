@@ -149,7 +149,7 @@ class Matrix:
 
         def stored(receipts: list[Receipt]) -> Deferred[bool | RequestRefused]:
             # At once, or an outcome may be told before anybody waits for it.
-            return self._intake.wait(receipts, self._patience).addCallback(answered)
+            return self._intake.wait(receipts, self._patience).addCallbacks(answered, not_stored)
 
         def answered(found: Mapping[int, Outcome]) -> bool | RequestRefused:
             return any(map(push.is_useless, found.values()))
@@ -159,7 +159,7 @@ class Matrix:
             # What its pusher adds to a payload, or the token itself, is too large for any request.
             return True if isinstance(refusal, Malformed | TooLarge) else refusal
 
-        accepted = self._intake.accept(push.app, [push.draft], push.idempotency)
+        accepted = self._intake.accept(push.app, [push.draft], push.idempotency, awaited=True)
         return accepted.addCallbacks(stored, not_stored)
 
 

@@ -180,7 +180,8 @@ class NotificationOperations:
         if submission.validate_only:
             self._intake.check(app, drafts)
             return Answer(200, encode(valid_body(self._apps.get(app), drafts)))
-        accepted = self._intake.accept(app, drafts, idempotency(request, caller, app), caller)
+        key = idempotency(request, caller, app)
+        accepted = self._intake.accept(app, drafts, key, caller, awaited=submission.wait)
         return accepted.addCallback(self._wait, app) if submission.wait else accepted.addCallback(_accepted)
 
     def _wait(self, receipts: list[Receipt], app: str) -> Deferred[Answer]:

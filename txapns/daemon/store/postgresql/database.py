@@ -211,6 +211,7 @@ class Database:
         size: int = 0,
         committed: Callable[[list[_T]], None] | None = None,
         rows: int = 1,
+        durable: bool = True,
     ) -> Deferred[_R]:
         """
         Write in a transaction, with one call for all items that wait for the same function.
@@ -225,6 +226,7 @@ class Database:
         :param committed: called in the writer's thread with the items that are on the disk, before anything else is
             done there; the same for all items of a function. It must not raise.
         :param rows: about how many rows it changes.
+        :param durable: makes no difference here: every commit waits for the disk.
         :returns: a ``Deferred`` of the item's result, which fires when it is on the disk.
         :raises Unavailable: it cannot be stored now; see :meth:`write`.
         """
@@ -234,6 +236,10 @@ class Database:
             return fail(Unavailable(self.health.refusal, 2 * RETRY))
         writes = self._acceptances if size else self._settlements
         return writes.write_together(function, item, size, committed, rows)
+
+    def on_disk(self) -> Deferred[None]:
+        """Do nothing: every commit but those of leases has waited for the disk."""
+        return succeed(None)
 
     def between(self, function: Callable[[Connection], _R]) -> Deferred[_R]:
         """
@@ -333,8 +339,11 @@ class _Transactions:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def commit(self, work: Callable[[Connection], None], new: bool) -> None:
+    def commit(self, work: Callable[[Connection], None], new: bool, durable: bool) -> None:
         self.connection.transact(work)
+
+    def sync(self) -> str:
+        return ""  # the commit has waited
 
     def explained(self, failure: Failure) -> Failure:
         return self._database.explained(failure)

@@ -158,9 +158,11 @@ class PostgreSQLQueue(StoredQueue[Connection]):
 
     # Accepting.
 
-    def accept(self, messages: Sequence[Message], idempotency: Idempotency | None = None) -> Deferred[list[Receipt]]:
+    def accept(
+        self, messages: Sequence[Message], idempotency: Idempotency | None = None, *, durable: bool = True
+    ) -> Deferred[list[Receipt]]:
         """See :meth:`IQueue.accept`."""
-        return self._state.waiting.during(super().accept(messages, idempotency))
+        return self._state.waiting.during(super().accept(messages, idempotency, durable=durable))
 
     def _store(
         self, connection: Connection, acceptances: list[Acceptance]

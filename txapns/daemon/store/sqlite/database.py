@@ -171,6 +171,7 @@ class Database:
         size: int = 0,
         committed: Callable[[list[_T]], None] | None = None,
         rows: int = 1,
+        durable: bool = True,
     ) -> Deferred[_R]:
         """
         Write in a transaction, with one call for all items that wait for the same function.
@@ -179,10 +180,11 @@ class Database:
             exception among the results fails only its item.
         :param size: how many bytes of new data it adds; 0 for a write that must be tried however much is waiting, and
             whatever the store's health.
-        :param committed: called in the writer's thread with the items that are on the disk, before anything else is
-            done there; the same for all items of a function. It must not raise.
+        :param committed: called in the writer's thread with the items that are committed, before anything else is done
+            there; the same for all items of a function. It must not raise.
         :param rows: about how many rows it changes.
-        :returns: a ``Deferred`` of the item's result, which fires when it is on the disk.
+        :param durable: whether it waits for the disk, and not only for the commit; see :meth:`on_disk`.
+        :returns: a ``Deferred`` of the item's result, which fires when it is on the disk, or else when it is committed.
         :raises Unavailable: it cannot be stored now; nothing was stored.
         """
         if not self._open:
@@ -193,7 +195,16 @@ class Database:
                 self.health.tell()
             if self.health.refusal:
                 return fail(Unavailable(self.health.refusal, RETRY_DISK))
-        return self._writes.write_together(function, item, size, committed, rows)
+        return self._writes.write_together(function, item, size, committed, rows, durable)
+
+    def on_disk(self) -> Deferred[None]:
+        """
+        Wait until everything is on the disk that was committed before.
+
+        :raises Unavailable: it cannot be brought there now.
+        """
+        # A transaction that waits for the disk does so for all before it.
+        return self.write(lambda connection: None) if self._file.behind else succeed(None)
 
     def probe(self) -> Deferred[str]:
         """Try a small write to see whether new data can be stored now; returns what :attr:`trouble` says after it."""
@@ -212,7 +223,7 @@ class Database:
         """
         Read in the writer's thread, between two transactions.
 
-        :param function: does it. It sees everything that is on the disk, and nothing else.
+        :param function: does it. It sees everything that is committed, and nothing else.
         :returns: a ``Deferred`` of its result.
         :raises Unavailable: the database cannot be read now.
         """
@@ -221,17 +232,22 @@ class Database:
             return fail(_closed())
         return writer.run(lambda: function(self._file.writing)).addErrback(self._transactions.explained)
 
-    def read(self, function: Callable[[sqlite3.Connection], _R]) -> Deferred[_R]:
+    def read(self, function: Callable[[sqlite3.Connection], _R], *, durable: bool = False) -> Deferred[_R]:
         """
         Read in the reader's thread, while others write.
 
-        :param function: does it. It sees everything that was on the disk when it was called.
+        :param function: does it. It sees everything that was committed when it was called.
+        :param durable: whether all that it sees has to be on the disk, since a power cut must not undo what the caller
+            remembers of it.
         :returns: a ``Deferred`` of its result.
-        :raises Unavailable: the database cannot be read now.
+        :raises Unavailable: the database cannot be read now, or the disk has not all of it.
         """
         if not self._open or self._reader is None:
             return fail(_closed())
-        return self._reader.run(lambda: function(self._file.reading)).addErrback(self._transactions.explained)
+        reading = self._reader.run(lambda: function(self._file.reading)).addErrback(self._transactions.explained)
+        if durable:
+            reading.addCallback(lambda found: self.on_disk().addCallback(lambda _: found))
+        return reading
 
 
 class _Transactions:
@@ -243,20 +259,29 @@ class _Transactions:
         self._clock = clock
         self._patience = patience
 
-    def commit(self, work: Callable[[sqlite3.Connection], None], new: bool) -> None:
+    def commit(self, work: Callable[[sqlite3.Connection], None], new: bool, durable: bool) -> None:
         connection = self._file.writing
+        if self._file.behind and (new or durable):
+            self._file.catch_up()
         try:
-            connection.execute("BEGIN IMMEDIATE")
+            self._file.begin(waits=durable)
             work(connection)
             self._inspect(new)
             if new:
                 self._health.check()
-            connection.execute("COMMIT")
+            self._file.commit()
         except BaseException:
             if connection.in_transaction:
                 connection.rollback()
             raise
         self._file.written()
+
+    def sync(self) -> str:
+        try:
+            self._file.sync()
+        except OSError as error:
+            return f"writing to the disk failed: {error.strerror}"
+        return ""
 
     def explained(self, failure: Failure) -> Failure:
         """Translate SQLite's exception, and remember damage."""

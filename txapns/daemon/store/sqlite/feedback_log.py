@@ -117,7 +117,7 @@ class SQLiteFeedbackLog(AppListeners):
 
     def after(self, app: str | None, cursor: int, limit: int) -> Deferred[list[FeedbackEntry]]:
         """See :meth:`IFeedbackLog.after`."""
-        return self._database.read(lambda connection: _read(connection, app, cursor, limit))
+        return self._database.read(lambda connection: _read(connection, app, cursor, limit), durable=True)
 
     def take(self, app: str | None, reader: str, limit: int) -> Deferred[list[FeedbackEntry]]:
         """See :meth:`IFeedbackLog.take`."""
@@ -126,7 +126,7 @@ class SQLiteFeedbackLog(AppListeners):
             [(cursor,)] = connection.execute(_POSITION, [reader, app or _ALL])
             return _read(connection, app, cursor, limit)
 
-        return self._database.read(read)
+        return self._database.read(read, durable=True)
 
     def confirm(self, app: str | None, reader: str, cursor: int) -> Deferred[None]:
         """See :meth:`IFeedbackLog.confirm`."""

@@ -4,6 +4,9 @@ The database's file: its mode, its locks, and what SQLite's exceptions mean.
 Only the owner can read the file. One process has it open at a time, which two locks ensure: one on a file beside it,
 which names that process, and one on the file itself, which holds even if somebody removes the other. Both end with the
 process, however that ends. The ``sqlite3`` tool can read the file at any time.
+
+What is committed is in the log beside the file at first. A commit can wait until the log is on the disk, or leave that
+to :meth:`DatabaseFile.sync`: then a power cut may undo it, but nothing that happens to this process.
 """
 
 from __future__ import annotations
@@ -59,6 +62,8 @@ _UNREADABLE = (DAMAGED, _TROUBLE["disk I/O error"][0])
 # To how many bytes SQLite may cut the journal beside the file; it is never shorter once it was longer.
 _JOURNAL = 64 * 2**20
 
+_fdatasync = getattr(os, "fdatasync", os.fsync)  # macOS has none
+
 
 def trouble(error: BaseException | None) -> tuple[str, float] | None:
     """
@@ -76,6 +81,7 @@ class DatabaseFile:
     :param factory: the class of its connections.
 
     :ivar writing: the connection for writing, while the file is open.
+    :ivar behind: whether something may be committed that is not on the disk.
     """
 
     writing: sqlite3.Connection
@@ -86,6 +92,9 @@ class DatabaseFile:
         self._factory = factory
         self._beside = f"{path}-wal"
         self._locks: list[int] = []  # descriptors
+        self._log = -1  # that of the journal, while the file is open
+        self._waits = True  # whether a commit waits for the disk
+        self.behind = False
         self._changed_at = self._length_beside = 0
 
     def open(self, patience: float) -> None:
@@ -100,6 +109,8 @@ class DatabaseFile:
             self._recognize(self.writing)
             self.reading = self._connect(patience)
             self.reading.execute("PRAGMA query_only = ON")
+            self._log = os.open(self._beside, os.O_WRONLY | os.O_CLOEXEC)
+            self._waits, self.behind = True, False
             self.written()
         except Exception as error:
             self.close()
@@ -139,8 +150,48 @@ class DatabaseFile:
                 if hasattr(self, name):
                     getattr(self, name).close()
         finally:
+            if self._log >= 0:
+                os.close(self._log)  # SQLite has no locks on this file that would end with it
+                self._log = -1
             while self._locks:
                 os.close(self._locks.pop())
+
+    # The disk.
+
+    def begin(self, *, waits: bool) -> None:
+        """
+        Begin a transaction for writing.
+
+        :param waits: whether its commit waits for the disk; otherwise :meth:`sync` has to follow it.
+        """
+        if waits is not self._waits:
+            # Not by execute(), which would find the statement prepared, and it acts when it is.
+            self.writing.executescript(f"PRAGMA synchronous = {'FULL' if waits else 'NORMAL'}")
+            self._waits = waits
+        self.writing.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        """Commit the transaction."""
+        if not self._waits:
+            self.behind = True
+        self.writing.execute("COMMIT")
+
+    def sync(self) -> None:
+        """Wait until what is committed is on the disk; :class:`OSError` if that is in doubt."""
+        _fdatasync(self._log)
+        self.behind = False
+
+    def catch_up(self) -> None:
+        """
+        Bring to the disk what is committed, after :meth:`sync` has failed; :class:`sqlite3.Error` if that fails, too.
+
+        To wait again would prove nothing: the operating system may have given up what it could not write. So all of it
+        is copied into the file, which SQLite waits for.
+        """
+        [(busy, *_)] = self.writing.execute("PRAGMA wal_checkpoint(FULL)").fetchall()
+        if busy:
+            raise sqlite3.OperationalError("database is locked")
+        self.behind = False
 
     def _take_lock(self) -> None:
         lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -206,7 +206,7 @@ class SQLiteOutcomeFeed:
 
     def after(self, app: str, cursor: int, limit: int) -> Deferred[list[RecordedOutcome]]:
         """See :meth:`IOutcomeFeed.after`."""
-        return self._database.read(lambda connection: _entries(connection, _READ, [app, cursor, limit]))
+        return self._database.read(lambda connection: _entries(connection, _READ, [app, cursor, limit]), durable=True)
 
     def take(self, apps: Collection[str] | None, reader: str, limit: int) -> Deferred[list[RecordedOutcome]]:
         """See :meth:`IOutcomeFeed.take`."""
@@ -217,7 +217,7 @@ class SQLiteOutcomeFeed:
             pending = sorted(msgspec.json.decode(found))
             return _entries(connection, _TAKE, [array(pending), share(limit, len(pending))])
 
-        return self._database.read(read)
+        return self._database.read(read, durable=True)
 
     def confirm(self, reader: str, cursors: Mapping[str, int]) -> Deferred[None]:
         """See :meth:`IOutcomeFeed.confirm`."""
