@@ -164,9 +164,7 @@ class DaemonClient(_Client):
         :returns: the outcomes.
         :raises: the same as :meth:`send`.
         """
-        return self._send(
-            Sending(self._daemon, True, key, deadline, lane=lane, environment=environment), triples
-        ).outcomes()
+        return self._send(Sending(self._daemon, True, key, lane, environment, deadline), triples).outcomes()
 
     def send_one(
         self,
@@ -190,9 +188,8 @@ class DaemonClient(_Client):
         :raises OutcomeUnknown: no answer came.
         :raises APNSError: any other: it was not sent.
         """
-        return self._send(
-            Sending(self._daemon, True, key, lane=lane, environment=environment), [(0, notification, token)]
-        ).single(token)
+        sending = Sending(self._daemon, True, key, lane, environment)
+        return self._send(sending, [(0, notification, token)]).single(token)
 
     def broadcast(
         self,
@@ -243,9 +240,7 @@ class DaemonClient(_Client):
         :returns: what is on the daemon's disk, and what is not.
         :raises: the same as :meth:`send`.
         """
-        sending = Sending(
-            self._daemon, False, key, schedule=Schedule.of(not_before, rate), lane=lane, environment=environment
-        )
+        sending = Sending(self._daemon, False, key, lane, environment, schedule=Schedule.of(not_before, rate))
         return self._send(sending, _triples(notification, tokens)).submission()
 
     def outcome(self, apns_id: str) -> DaemonOutcome | None:
@@ -382,9 +377,8 @@ class AsyncDaemonClient(_Client):
         environment: Environment | None = None,
     ) -> Outcomes:
         """Send each device its own notification; see :meth:`DaemonClient.send_many`."""
-        return (
-            await self._send(Sending(self._daemon, True, key, deadline, lane=lane, environment=environment), triples)
-        ).outcomes()
+        sending = Sending(self._daemon, True, key, lane, environment, deadline)
+        return (await self._send(sending, triples)).outcomes()
 
     async def send_one(
         self,
@@ -396,11 +390,8 @@ class AsyncDaemonClient(_Client):
         environment: Environment | None = None,
     ) -> Accepted | Rejection:
         """Send one notification to one device; see :meth:`DaemonClient.send_one`."""
-        return (
-            await self._send(
-                Sending(self._daemon, True, key, lane=lane, environment=environment), [(0, notification, token)]
-            )
-        ).single(token)
+        sending = Sending(self._daemon, True, key, lane, environment)
+        return (await self._send(sending, [(0, notification, token)])).single(token)
 
     async def broadcast(
         self,
@@ -425,9 +416,7 @@ class AsyncDaemonClient(_Client):
         environment: Environment | None = None,
     ) -> Submission:
         """Hand one notification for many devices over; see :meth:`DaemonClient.submit`."""
-        sending = Sending(
-            self._daemon, False, key, schedule=Schedule.of(not_before, rate), lane=lane, environment=environment
-        )
+        sending = Sending(self._daemon, False, key, lane, environment, schedule=Schedule.of(not_before, rate))
         return (await self._send(sending, triples_of(notification, tokens))).submission()
 
     async def outcome(self, apns_id: str) -> DaemonOutcome | None:

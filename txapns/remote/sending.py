@@ -95,10 +95,10 @@ class Sending:
 
     :param wait: whether the outcomes are waited for.
     :param key: identifies the batch; ``None`` for a new one.
-    :param deadline: for how long outcomes are waited for, in seconds; ``None`` for as long as it takes.
-    :param schedule: when the daemon sends it.
     :param lane: the lane; ``None`` to leave it to the daemon.
     :param environment: the side that it is for; ``None`` to leave it to the daemon.
+    :param deadline: for how long outcomes are waited for, in seconds; ``None`` for as long as it takes.
+    :param schedule: when the daemon sends it.
     """
 
     def __init__(
@@ -106,10 +106,10 @@ class Sending:
         daemon: Daemon,
         wait: bool,
         key: str | None,
+        lane: Lane | None,
+        environment: Environment | None,
         deadline: float | None = None,
         schedule: Schedule | None = None,
-        lane: Lane | None = None,
-        environment: Environment | None = None,
     ) -> None:
         self.ids: dict[Hashable, str] = {}
         self._daemon = daemon
