@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import time
+
 import httpx
 from twisted.trial.unittest import SynchronousTestCase
 
-from txapns.remote.asking import Daemon, Request
+from txapns.remote.asking import Attempt, Daemon, Request
 
 __all__ = ["AskTests"]
 
@@ -26,6 +29,23 @@ class AskTests(SynchronousTestCase):
         self.assertEqual(self.delay("30"), 30.0)
         for text in ("²", "٣٠", "3_0", "soon", "-5"):
             self.assertLess(self.delay(text), 30.0, text)
+
+    def attempt(self, patience: float, deadline: float = math.inf) -> Attempt:
+        """Make the first attempt of a request that waits for outcomes."""
+        made = next(Daemon(["http://127.0.0.1"], "dinner", patience).ask(Request("POST", "/v1", deadline=deadline)))
+        assert isinstance(made, Attempt)
+        return made
+
+    def test_patience(self) -> None:
+        """An answer is waited for as long as the caller is patient, and the daemon answers before that is over."""
+        for patience, timeout, held in ((0.1, 5.0, 4), (20.0, 20.0, 16), (60.0, 60.0, 48), (1e6, 60.0, 48)):
+            made = self.attempt(patience)
+            self.assertEqual((round(made.timeout, 1), made.held), (timeout, held), patience)
+
+    def test_deadline(self) -> None:
+        """Outcomes are waited for no longer than until the deadline, rounded up to a second."""
+        for left, held in ((-5.0, 0), (2.5, 3), (1e6, 48)):
+            self.assertEqual(self.attempt(60.0, time.monotonic() + left).held, held, left)
 
     def test_endless(self) -> None:
         """A number without end is not waited for."""

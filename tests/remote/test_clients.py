@@ -133,9 +133,9 @@ class ClientTests(DaemonCase):
         """A batch has one date and one rate, in however many requests it is handed over."""
         bodies: list[dict[str, Any]] = []
 
-        def noted(daemon: Daemon, body: bytes, key: str) -> Steps[list[Any]]:
+        def noted(daemon: Daemon, body: bytes, *rest: Any) -> Steps[list[Any]]:
             bodies.append(json.loads(body))
-            return (yield from accept(daemon, body, key))
+            return (yield from accept(daemon, body, *rest))
 
         accept = Daemon.accept
         self.patch(Daemon, "accept", noted)

@@ -4,6 +4,7 @@ Requests to the daemon, without I/O: generators that yield requests and delays.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Generator, Sequence
 from datetime import datetime, timezone
@@ -17,12 +18,16 @@ import httpx
 from txapns._network.backoff import Backoff
 from txapns.errors import APNSError, ConnectFailed, DaemonRefused, OutcomeUnknown, redact
 
-__all__ = ["Daemon", "DaemonOutcome", "DeadDevice", "RecordedOutcome", "Request", "Steps", "outcome_of"]
+__all__ = ["Attempt", "Daemon", "DaemonOutcome", "DeadDevice", "RecordedOutcome", "Request", "Steps", "outcome_of"]
 
 T = TypeVar("T")
 
 #: How many dead tokens or outcomes are asked for at a time.
 PAGE = 1_000
+#: For how many seconds an answer is waited for at least, however little patience is left, and at most.
+SHORTEST, LONGEST = 5.0, 60.0
+#: The part of that for which the daemon may wait for outcomes; the rest is for its answer.
+_HELD = 0.8
 #: The statuses that ask to try again.
 _AGAIN = (429, 502, 503, 504)
 #: Those of a proxy that has lost the daemon's answer.
@@ -102,6 +107,7 @@ class Request:
     :ivar content: the body, which is JSON.
     :ivar key: the idempotency key.
     :ivar once: whether it must not be repeated if it may have been done.
+    :ivar deadline: until when it waits for outcomes at the daemon, by the monotonic clock.
     """
 
     method: str
@@ -110,10 +116,27 @@ class Request:
     content: bytes | None = attrs.field(default=None, repr=False)
     key: str | None = None
     once: bool = False
+    deadline: float = math.inf
 
 
-#: What a client does: requests, each with the address to send it to, and delays in seconds.
-Steps: TypeAlias = Generator["tuple[Request, str] | float", Any, T]
+@attrs.frozen
+class Attempt:
+    """
+    One attempt to send a request.
+
+    :ivar address: the node that is asked.
+    :ivar timeout: for how many seconds an answer is waited for.
+    :ivar held: for how many seconds the daemon may wait for outcomes before it answers.
+    """
+
+    request: Request
+    address: str
+    timeout: float
+    held: int
+
+
+#: What a client does: attempts, whose answers it is sent, and delays in seconds.
+Steps: TypeAlias = Generator["Attempt | float", Any, T]
 
 
 @attrs.define
@@ -146,7 +169,7 @@ class Daemon:
         for attempt in count():
             problem: Exception
             try:
-                response = yield request, self.addresses[self.turn % nodes]
+                response = yield _attempt(request, self.addresses[self.turn % nodes], end)
             except httpx.TransportError as error:
                 lost = lost or not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout))
                 problem, wait = error, 0.0
@@ -167,13 +190,15 @@ class Daemon:
             yield delay
         raise AssertionError("it asks until it raises or returns")
 
-    def accept(self, body: bytes, key: str) -> Steps[list[Any]]:
+    def accept(self, body: bytes, key: str, deadline: float = math.inf) -> Steps[list[Any]]:
         """
         Hand notifications over.
 
+        :param deadline: until when outcomes are waited for, by the monotonic clock.
         :returns: an entry for each of the body's.
         """
-        answer = yield from self.ask(Request("POST", self.path("notifications"), content=body, key=key))
+        request = Request("POST", self.path("notifications"), content=body, key=key, deadline=deadline)
+        answer = yield from self.ask(request)
         return list(answer["notifications"])
 
     def outcome(self, apns_id: str) -> Steps[DaemonOutcome | None]:
@@ -204,6 +229,12 @@ class Daemon:
     def path(self, what: str) -> str:
         """Return the path of something of the app."""
         return f"/v1/apps/{quote(self.app, safe='')}/{what}"
+
+
+def _attempt(request: Request, address: str, end: float) -> Attempt:
+    now = time.monotonic()
+    timeout = min(max(SHORTEST, end - now), LONGEST)
+    return Attempt(request, address, timeout, math.ceil(max(0.0, min(_HELD * timeout, request.deadline - now))))
 
 
 def _refusal(response: httpx.Response) -> DaemonRefused:

@@ -20,7 +20,7 @@ import httpx
 
 from txapns._session.tokens import Token, Tokens, Triple, triples_of
 from txapns.notification import Notification
-from txapns.remote.asking import Daemon, DaemonOutcome, DeadDevice, RecordedOutcome, Request, Steps
+from txapns.remote.asking import Attempt, Daemon, DaemonOutcome, DeadDevice, RecordedOutcome, Steps
 from txapns.remote.channels import AsyncChannels, Channels, broadcast
 from txapns.remote.sending import Environment, Lane, Schedule, Sending, Submission
 from txapns.result import Accepted, Outcomes, Rejection
@@ -34,8 +34,8 @@ T = TypeVar("T")
 
 #: How many notifications a request has at most.
 CHUNK = 1_000
-#: How long a connection may take, and an answer, in seconds; the daemon makes callers wait for outcomes for 30.
-_TIMEOUT = httpx.Timeout(60.0, connect=5.0)
+#: How long a connection may take, in seconds.
+_CONNECT = 5.0
 
 
 class _Client:
@@ -64,16 +64,21 @@ class _Client:
     @property
     def _options(self) -> dict[str, Any]:
         headers = {} if self._key is None else {"Authorization": f"Bearer {self._key}"}
-        return {"headers": headers, "timeout": _TIMEOUT, "verify": self._verify}
+        return {"headers": headers, "verify": self._verify}
 
 
-def _arguments(request: Request, address: str) -> dict[str, Any]:
+def _arguments(attempt: Attempt) -> dict[str, Any]:
+    request = attempt.request
     headers = {} if request.content is None else {"Content-Type": "application/json"}
     if request.key is not None:
-        headers["Idempotency-Key"] = request.key
-    url = address + request.path
-    return {"method": request.method, "url": url, "params": request.parameters, "content": request.content} | {
-        "headers": headers
+        headers |= {"Idempotency-Key": request.key, "Prefer": f"wait={attempt.held}"}
+    return {
+        "method": request.method,
+        "url": attempt.address + request.path,
+        "params": request.parameters,
+        "content": request.content,
+        "headers": headers,
+        "timeout": httpx.Timeout(attempt.timeout, connect=_CONNECT),
     }
 
 
@@ -86,7 +91,8 @@ class DaemonClient(_Client):
     :param key: the API key; left out for a daemon that asks for none.
     :param key_file: a file with the API key, instead of ``key``.
     :param trust_root: PEM of the certificate authorities to trust, for ``https``; left out, the platform's.
-    :param patience: for how long a request is tried again, in seconds.
+    :param patience: for how long a request is tried, in seconds. An attempt is waited for as long as that, though for 5
+        seconds at least, and for 60 at most.
     :raises ValueError: an address is not a URL, or there is none, or both a key and a file are given.
     :raises OSError: the file cannot be read.
     """
@@ -302,7 +308,7 @@ class DaemonClient(_Client):
                     advance = steps.__next__
                     continue
                 try:
-                    advance = partial(steps.send, self._connected().request(**_arguments(*step)))
+                    advance = partial(steps.send, self._connected().request(**_arguments(step)))
                 except httpx.TransportError as error:
                     advance = partial(steps.throw, error)
         except StopIteration as end:
@@ -463,7 +469,7 @@ class AsyncDaemonClient(_Client):
                     advance = steps.__next__
                     continue
                 try:
-                    advance = partial(steps.send, await self._connected().request(**_arguments(*step)))
+                    advance = partial(steps.send, await self._connected().request(**_arguments(step)))
                 except httpx.TransportError as error:
                     advance = partial(steps.throw, error)
         except StopIteration as end:

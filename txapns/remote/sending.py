@@ -154,7 +154,7 @@ class Sending:
     def _ask(self, chunk: list[Triple], body: bytes, key: str) -> Steps[None]:
         """Hand a chunk over, and ask again, which does not send it again, until all of it has an outcome."""
         while True:
-            entries = yield from self._daemon.accept(body, key)
+            entries = yield from self._daemon.accept(body, key, self._end)
             found = [outcome_of(each) for entry in entries for each in entry.get("outcomes", ())]
             if time.monotonic() >= self._end or all(outcome.state != "waiting" for outcome in found):
                 break

@@ -60,14 +60,15 @@ class BroadcastOperationsTests(BroadcastCase):
         self.assertEqual({found["channel"], listed["channel"]}, {UNKNOWN})
 
     def test_no_outcome(self) -> None:
-        """Without outcomes after a while, what was accepted waits."""
+        """Without outcomes after a while, or after the time that the caller prefers, what was accepted waits."""
         body = json.dumps({"broadcasts": [{"channel": UNKNOWN, "payload": {}}], "wait": True}).encode()
-        head = f"POST /v1/apps/chess/broadcasts HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {key_of('chess')}\r\n"
-        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        self.connection.write(head.encode() + body)
-        self.world.reactor.advance(PATIENCE + 1)
-        [response] = self.connection.read()
-        self.assertEqual((response.status, response.json["broadcasts"][0]["outcome"]["state"]), (202, "waiting"))
+        for prefer, seconds in (("", PATIENCE + 1), ("Prefer: wait=1\r\n", 1.1)):
+            head = f"POST /v1/apps/chess/broadcasts HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {key_of('chess')}\r\n"
+            head += f"{prefer}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            self.connection.write(head.encode() + body)
+            self.world.reactor.advance(seconds)
+            [response] = self.connection.read()
+            self.assertEqual((response.status, response.json["broadcasts"][0]["outcome"]["state"]), (202, "waiting"))
 
     def test_environment(self) -> None:
         """A broadcast of an app with two sides may name the sandbox; one of another app may not."""

@@ -273,6 +273,28 @@ class AcceptTests(NativeCase):
         [response] = self.connection.read()
         self.assertEqual((response.status, response.headers["retry-after"]), (503, "7"))
 
+    def test_preferred_wait(self) -> None:
+        """A caller may prefer to wait less, and not more; what cannot be understood is ignored."""
+        body = submission(ANN, wait=True)
+        for fields, seconds in (
+            (["wait=1"], 1.0),
+            (["respond-async", 'Wait="1"; x=2'], 1.0),
+            (["wait=0"], 0.0),
+            (["wait=99999"], PATIENCE),
+            (["wait=soon", "await=1", "x; wait=1"], PATIENCE),
+        ):
+            head = f"POST {PATH} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {key_of('sender')}\r\n"
+            head += "".join(f"Prefer: {each}\r\n" for each in fields)
+            head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            self.connection.write(head.encode() + body)
+            self.clock.pump([0.002] * 5)
+            if seconds:
+                self.clock.advance(seconds - 0.1)
+                self.assertEqual(self.connection.read(), [], fields)
+            self.clock.advance(0.1)
+            [response] = self.connection.read()
+            self.assertEqual(response.status, 202, fields)
+
     def test_wait_with_one_id(self) -> None:
         """Two notifications with the same id in one request each have their own outcome."""
         own = str(uuid.uuid4())

@@ -28,6 +28,7 @@ from txapns.daemon.faces.native.submissions import (
     IDEMPOTENCY_KEY,
     LANES,
     NUMBER,
+    PREFER,
     TEXT,
     UUID,
     OutcomeBody,
@@ -36,6 +37,7 @@ from txapns.daemon.faces.native.submissions import (
     digits,
     idempotency,
     outcome_bodies,
+    patience,
     valid_body,
 )
 from txapns.daemon.intake import MAX_HEADER
@@ -137,15 +139,17 @@ class BroadcastOperations:
             return Answer(200, encode(valid_body(self._apps.get(app), drafts)))
         key = idempotency(request, caller, app)
         accepted = self._intake.accept(app, drafts, key, caller, awaited=submission.wait)
-        return accepted.addCallback(self._wait, app) if submission.wait else accepted.addCallback(_accepted)
+        if not submission.wait:
+            return accepted.addCallback(_accepted)
+        return accepted.addCallback(self._wait, app, patience(request, self._patience))
 
-    def _wait(self, receipts: list[Receipt], app: str) -> Deferred[Answer]:
+    def _wait(self, receipts: list[Receipt], app: str, timeout: float) -> Deferred[Answer]:
         def waited(found: Mapping[int, Outcome]) -> Answer:
             outcomes = [outcome for receipt in receipts for outcome in outcome_bodies(receipt, app, found)]
             accepted = [_AcceptedBroadcast(outcome.id, outcome) for outcome in outcomes]
             return Answer(200 if len(found) == len(outcomes) else 202, encode(_AcceptedBroadcasts(accepted)))
 
-        return self._intake.wait(receipts, self._patience).addCallback(waited)
+        return self._intake.wait(receipts, timeout).addCallback(waited)
 
 
 def _draft(broadcast: _Broadcast, position: int, not_before: float | None, lane: Lane | None) -> Draft:
@@ -180,6 +184,6 @@ OPERATIONS = (
         },
         (400, 401, 403, 404, 409, 413, 415, 429, 503),
         body=_Broadcasts,
-        parameters=(IDEMPOTENCY_KEY,),
+        parameters=(IDEMPOTENCY_KEY, PREFER),
     ),
 )

@@ -38,6 +38,7 @@ from txapns.daemon.faces.native.submissions import (
     IDEMPOTENCY_KEY,
     LANES,
     NUMBER,
+    PREFER,
     TEXT,
     UUID,
     OutcomeBody,
@@ -48,6 +49,7 @@ from txapns.daemon.faces.native.submissions import (
     idempotency,
     outcome_bodies,
     outcome_body,
+    patience,
     valid_body,
 )
 from txapns.daemon.intake import MAX_TOKEN
@@ -182,15 +184,17 @@ class NotificationOperations:
             return Answer(200, encode(valid_body(self._apps.get(app), drafts)))
         key = idempotency(request, caller, app)
         accepted = self._intake.accept(app, drafts, key, caller, awaited=submission.wait)
-        return accepted.addCallback(self._wait, app) if submission.wait else accepted.addCallback(_accepted)
+        if not submission.wait:
+            return accepted.addCallback(_accepted)
+        return accepted.addCallback(self._wait, app, patience(request, self._patience))
 
-    def _wait(self, receipts: list[Receipt], app: str) -> Deferred[Answer]:
+    def _wait(self, receipts: list[Receipt], app: str, timeout: float) -> Deferred[Answer]:
         def waited(found: Mapping[int, Outcome]) -> Answer:
             complete = len(found) == sum(len(receipt.numbers) for receipt in receipts)
             accepted = [_Accepted(list(receipt.apns_ids), outcome_bodies(receipt, app, found)) for receipt in receipts]
             return Answer(200 if complete else 202, encode(_Acceptance(accepted)))
 
-        return self._intake.wait(receipts, self._patience).addCallback(waited)
+        return self._intake.wait(receipts, timeout).addCallback(waited)
 
     def outcome(self, request: Request, caller: Caller, apns_id: str) -> Answer | Deferred[Answer]:
         """Get the outcome of a notification."""
@@ -282,7 +286,7 @@ OPERATIONS = (
         },
         (400, 401, 403, 404, 409, 413, 415, 429, 503),
         body=_Notifications,
-        parameters=(IDEMPOTENCY_KEY,),
+        parameters=(IDEMPOTENCY_KEY, PREFER),
     ),
     Operation(
         "GET",

@@ -33,6 +33,7 @@ __all__ = [
     "IDEMPOTENCY_KEY",
     "LANES",
     "NUMBER",
+    "PREFER",
     "TEXT",
     "UUID",
     "FindingBody",
@@ -45,6 +46,7 @@ __all__ = [
     "outcome_bodies",
     "outcome_body",
     "outcome_values",
+    "patience",
     "valid_body",
 ]
 
@@ -97,6 +99,9 @@ class Submission(Struct, forbid_unknown_fields=True, kw_only=True):
     lane: LaneName | UnsetType = UNSET
 
 
+# One preference of several; what else is preferred is ignored, and so is what cannot be understood.
+_WAIT = re.compile(rb'(?:^|,)\s*wait\s*=\s*"?([0-9]{1,9})"?\s*(?:$|[,;])', re.IGNORECASE)
+
 #: The lanes, by name; ``UNSET`` for no choice.
 LANES: Mapping[str | UnsetType, Lane | None] = {UNSET: None, **{lane.name.lower(): lane for lane in Lane}}
 
@@ -109,6 +114,14 @@ IDEMPOTENCY_KEY = parameter(
     minLength=1,
     maxLength=255,
     pattern="^[!-~]([ -~]*[!-~])?$",
+)
+
+#: The parameter that says for how long outcomes are waited for.
+PREFER = parameter(
+    "Prefer",
+    "header",
+    "With wait: for how many seconds at most, such as wait=5. The daemon may wait less.",
+    type="string",
 )
 
 
@@ -151,6 +164,16 @@ class ValidBody(Struct):
 
     valid: Literal[True]
     findings: Annotated[list[FindingBody], Meta(description=f"What is found in the first {LINTED} notifications.")]
+
+
+def patience(request: Request, most: float) -> float:
+    """
+    Tell for how many seconds a request waits for outcomes: no longer than it prefers (RFC 7240).
+
+    :param most: how long it can wait.
+    """
+    preferred = _WAIT.search(b",".join(request.fields.get(b"prefer", ())))
+    return most if preferred is None else min(most, int(preferred[1]))
 
 
 def idempotency(request: Request, caller: Caller, app: str) -> Idempotency | None:
