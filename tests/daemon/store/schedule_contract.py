@@ -138,6 +138,17 @@ class ScheduleContract(StoreContract):
             self.world.clock.advance(0.25)
         self.case.assertGreaterEqual(len(found), 98)
 
+    def test_rate_of_app_with_clock_set(self) -> None:
+        """To set the wall clock makes nothing wait that the rate allows, and allows nothing more."""
+        self.accept(100)
+        found = 0
+        for turn, step in enumerate((0.0, -3_600.0, 7_200.0, -1.0, 0.5) * 8):
+            self.world.clock.ahead += step
+            found += len(self.do("lease", "chess", 50, self.now + 1e6, None, None, 10))
+            self.case.assertLessEqual(found, 10 * (turn * 0.25 + 0.5) + 1)
+            self.world.clock.advance(0.25)
+        self.case.assertGreaterEqual(found, 95)
+
     def test_purged(self) -> None:
         """What waits for its date can be deleted."""
         self.accept_later(3, 50.0)
