@@ -33,7 +33,12 @@ _TASKS = Path("/proc/self/task")
 
 
 def pytest_collection_finish() -> None:
-    """What collecting the tests has imported stays: looking through it at each collection of garbage takes 0.2 s."""
+    """Have the garbage collector ignore what was imported."""
+    _settle()
+
+
+def _settle() -> None:
+    """Collect garbage, and have later collections ignore what is left: looking through it takes them 0.2 s each."""
     gc.collect()
     gc.freeze()
 
@@ -52,7 +57,7 @@ def _nothing_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("TMPDIR", scratch)
         patch.setattr(tempfile, "tempdir", None)
         yield
-        gc.collect()
+        _settle()
         left = [f"process {each}" for each in _children()]
         left += [f"socket {each}" for each in sorted(_sockets() - before)]
         left += [f"temporary file {each.relative_to(scratch)}" for each in Path(scratch).rglob("*")]
