@@ -67,6 +67,7 @@ EMPTIED = ("queue", "message", "idempotency")
 ALLOWED: Mapping[str, str] = {
     ") AS dead JOIN queue_app": "dead letters are counted up to 25,000",
     "DELETE FROM message WHERE number > ": "a thousand at a time, and of each whether anything is left",
+    ") AS put_off LIMIT": "ten thousand at a time, of what was put off by a clock that was ahead",
     "ORDER BY number DESC LIMIT 100000)": "among the latest, since an index of all tokens costs more than all the rest",
 }
 
