@@ -398,6 +398,14 @@ class FaultTests(SynchronousTestCase):
             self.assertIn("no passphrase was given", self.said(pem))
             self.assertIn("does not open", self.said(pem, passphrase="y"))
 
+    def test_lucky_passphrase(self) -> None:
+        """A wrong passphrase that leaves a padding that is right by chance is called wrong all the same."""
+        for pem, passphrase in ((SCRYPT, "470"), (RC2, "181"), (AES, "373"), (DES, "112")):
+            with self.subTest(passphrase), self.assertRaisesRegex(ValueError, "Could not deserialize"):
+                load_pem_private_key(pem.encode(), passphrase.encode())
+            [fault] = read(pem, passphrase=passphrase).faults
+            self.assertIsInstance(fault, WrongPassphrase)
+
     def test_damaged_rsa(self) -> None:
         """An RSA key whose numbers do not match is refused."""
         key = der_of(key_of(RSA_PEM), PrivateFormat.TraditionalOpenSSL)

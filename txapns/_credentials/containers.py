@@ -388,6 +388,10 @@ class _Reader:
         try:
             key = _decrypted(blob, self._passphrase) if blob.encryption else _plain(blob, self._passphrase)
         except (UnsupportedAlgorithm, ValueError) as error:
+            if encrypted and str(error).startswith("Could not deserialize"):
+                # One wrong passphrase in 256 leaves a padding that is right, and octets that are no key.
+                fault = "the passphrase does not open the private key, or that is damaged or of an unknown kind"
+                raise WrongPassphrase(fault) from None
             if isinstance(error, UnsupportedAlgorithm) or re.search("algorithm|unknown cipher", str(error)):
                 unsupported = "the private key is of a kind, or encrypted in a way, that is not supported"
                 raise UnsupportedKey(unsupported) from None
