@@ -65,6 +65,15 @@ class GatheringTests(AppleCase):
         lanes = {each.token.hex(): each.content.lane for each in self.world.lease()}
         self.assertEqual(lanes, {ANN: Lane.NORMAL, BOB: Lane.URGENT})
 
+    def test_collapsing(self) -> None:
+        """What supersedes others does not overtake them, however few it is."""
+        score = {"apns-collapse-id": "score"}
+        older, newer = b'{"aps":{"alert":"0:1"}}', b'{"aps":{"alert":"0:2"}}'
+        self.begin(20)
+        streams = self.begin(30, headers=score, body=older) + self.begin(1, headers=score, body=newer)
+        self.assertEqual(self.statuses(streams), {200})
+        self.assertEqual([each.payload for each in self.world.lease()][20:], [newer])
+
     def test_apps(self) -> None:
         """An app does not wait for another."""
         news = {"apns-topic": "com.example.news"}

@@ -12,7 +12,7 @@ count.
 
 What arrives together is stored together, and the larger the groups, the less each request costs. So while a group is
 being stored, what else arrives for the app gathers, and is the next group. Where only a few requests arrive together,
-they do not wait, since they are urgent.
+they do not wait, since they are urgent; unless one has a collapse id, since what came before would then supersede it.
 """
 
 from __future__ import annotations
@@ -381,7 +381,7 @@ class AppleConnection(FaceProtocol):
         for key, group in submissions.items():
             self._budget.give_back(_REQUEST_FRAMES * len(group))
             self._under_way += len(group)
-            if len(group) <= URGENT_DEVICES:
+            if len(group) <= URGENT_DEVICES and not (key in self._gathered and _collapsing(group)):
                 self._look_up(group)
             elif key in self._gathered:
                 self._gathered[key] += group
@@ -495,6 +495,11 @@ def _singly(receipts: Iterable[Receipt]) -> Iterator[Receipt]:
     for receipt in receipts:
         for number, apns_id in zip(receipt.numbers, receipt.apns_ids, strict=True):
             yield Receipt([number], [apns_id], receipt.earlier, receipt.superseded)
+
+
+def _collapsing(group: Iterable[Submission]) -> bool:
+    """Whether something of a group may supersede what came before."""
+    return any("apns-collapse-id" in each.meant.headers for each in group)
 
 
 def _none_dead(reason: Failure) -> Mapping[bytes, FeedbackEntry]:
