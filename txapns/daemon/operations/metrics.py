@@ -270,17 +270,18 @@ def _app_gauges(groups: _Groups) -> Iterator[Metric]:
     counts = (([name, state], count) for name, found in states.items() for state, count in found.items())
     yield _gauge("connections", "Connections to Apple, by state.", ["app", "state"], counts)
     found = Counter((name, app.condition) for name, apps in groups.items() for app in apps)
-    text = "1 for the condition that the app is in."
+    text = "1 for the condition that the app is in; of _other, how many apps are in it."
     yield _gauge("app_condition", text, ["app", "condition"], found.items())
     sides: dict[tuple[str, str], list[SideOverview]] = {}
     for name, apps in groups.items():
         for side in (side for app in apps for side in app.sides):
             sides.setdefault((name, side.environment), []).append(side)
     if sides:
-        text, both = "1 if nothing gets through on this side of an app with two.", ["app", "environment"]
+        both = ["app", "environment"]
+        text = "1 if nothing gets through on this side of an app with two; of _other, of how many apps."
         stopped = ((names, sum(side.stopped for side in some)) for names, some in sides.items())
         yield _gauge("side_stopped", text, both, stopped)
-        text = "When the certificate of this side of an app with two expires."
+        text = "When the certificate of this side of an app with two expires; of _other, the first."
         expires = ((n, [each.expires for each in some if each.expires is not None]) for n, some in sides.items())
         first = ((names, min(dates, default=None)) for names, dates in expires)
         yield _gauge("side_certificate_expiry_timestamp_seconds", text, both, first)

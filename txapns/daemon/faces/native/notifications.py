@@ -182,8 +182,7 @@ class NotificationOperations:
         if submission.validate_only:
             self._intake.check(app, drafts)
             return Answer(200, encode(valid_body(self._apps.get(app), drafts)))
-        key = idempotency(request, caller, app)
-        accepted = self._intake.accept(app, drafts, key, caller, awaited=submission.wait)
+        accepted = self._intake.accept(app, drafts, idempotency(request, caller, app), caller, awaited=submission.wait)
         if not submission.wait:
             return accepted.addCallback(_accepted)
         return accepted.addCallback(self._wait, app, patience(request, self._patience))
