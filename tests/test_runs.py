@@ -13,13 +13,23 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests import PROJECT
 
-__all__ = ["RunTests"]
+__all__ = ["AssertionTests", "RunTests"]
 
 TESTS = {
     "test_killed.py": "import os, signal\ndef test_killed(): os.kill(os.getpid(), signal.SIGKILL)",
     "test_hangs.py": "import threading\ndef test_hangs(): threading.Event().wait()",
     "test_passes.py": "def test_passes(): pass",
 }
+
+
+class AssertionTests(SynchronousTestCase):
+    """What the tests assert is what is checked."""
+
+    def test_tolerance(self) -> None:
+        """Tolerances are given to ``assertApproximates``: Twisted's ``assertAlmostEqual`` ignores ``delta``."""
+        ignored = re.compile(r"\bassert(Not)?AlmostEqual\(")
+        for path in (PROJECT / "tests").rglob("*.py"):
+            self.assertNotRegex(path.read_text(), ignored, str(path))
 
 
 @pytest.mark.campaign

@@ -122,7 +122,7 @@ class RemoteTests(TestCase):
             # Due times are told by the present difference of two clocks, which are not read at the same moment.
             self.assertEqual(*([msgspec.structs.replace(each, due=0.0) for each in found] for found in (ours, others)))
             for one, other in zip(ours, others, strict=True):
-                self.assertAlmostEqual(one.due, other.due, delta=60.0)
+                self.assertApproximates(one.due, other.due, 60.0)
         self.assertEqual(await remote.retry("chess", 1), 1)
         self.assertEqual(await remote.purge("chess", "waiting", 10), 1)
         self.assertEqual(await remote.purge("chess", "dead", 10), 1)

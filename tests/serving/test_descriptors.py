@@ -48,7 +48,7 @@ class DescriptorTests(SynchronousTestCase):
             self.assertEqual(share(100, 20), 1.0)
             with capturedLogs() as events:
                 part = share(2 * hard, 20)
-            self.assertAlmostEqual(part, (hard - 20 - OWN - KEPT) / (2 * hard))
+            self.assertApproximates(part, (hard - 20 - OWN - KEPT) / (2 * hard), 1e-9)
             [line] = map(formatEvent, events)
             self.assertIn("LimitNOFILE", line)
             self.assertEqual(share(0, 2 * hard), 0.0)

@@ -51,7 +51,7 @@ class ActivityTests(SynchronousTestCase):
             self.settle(*[0.1] * 4)
             self.settle(0.1, state=State.REJECTED)
             self.clock.advance(1.0)
-        self.assertAlmostEqual(self.activity.of("chess").rate, 5.0)
+        self.assertApproximates(self.activity.of("chess").rate, 5.0, 1e-6)
         self.clock.advance(STEP / 2)
         self.assertTrue(0.0 < self.activity.of("chess").rate < 5.0)
         self.clock.advance(2 * STEP)

@@ -88,7 +88,7 @@ class OutcomesTests(SynchronousTestCase):
         [found] = results
         [stored] = self.world.result(self.world.outcome_log.outcomes([good]))
         assert stored.settled_at is not None
-        self.assertAlmostEqual(found[good].settled_at or 0.0, stored.settled_at, 3)
+        self.assertApproximates(found[good].settled_at or 0.0, stored.settled_at, 0.001)
         self.assertEqual({good: attrs.evolve(found[good], settled_at=stored.settled_at)}, {good: stored})
 
     def test_cancelled(self) -> None:

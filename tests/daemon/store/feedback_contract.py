@@ -33,8 +33,8 @@ class FeedbackLogContract(StoreContract):
             [("chess", 0, "Unregistered"), ("chess", 1, "Unregistered"), ("news", 7, "Unregistered")],
         )
         self.case.assertEqual([each.timestamp for each in found[:2]], [5.0, 5.0])
-        self.case.assertAlmostEqual(found[2].timestamp, self.date, 1)
-        self.case.assertAlmostEqual(found[0].noted_at, START, 0)
+        self.case.assertApproximates(found[2].timestamp, self.date, 0.05)
+        self.case.assertApproximates(found[0].noted_at, START, 0.5)
         self.case.assertEqual(self.read("after", None, found[0].cursor, 1), found[1:2])
         self.case.assertEqual(self.read("after", "news", 0, 10), found[2:])
 

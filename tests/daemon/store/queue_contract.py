@@ -35,7 +35,7 @@ class QueueContract(StoreContract):
         self.case.assertEqual([each.token for each in leased], [*first.tokens, *second.tokens])
         self.case.assertEqual({each.attempts for each in leased}, {0})
         for each in leased:
-            self.case.assertAlmostEqual(each.accepted_at, accepted_at, 2)
+            self.case.assertApproximates(each.accepted_at, accepted_at, 0.05)
         payloads, contents = [each.payload for each in leased], [each.content for each in leased]
         for shared in (payloads, contents):
             self.case.assertEqual([len({id(each) for each in shared}), shared[0] is shared[2]], [2, True])
@@ -262,16 +262,16 @@ class QueueContract(StoreContract):
             [put_off] = self.lease(1)
             self.settle([put_off], State.WAITING, 503, "Shutdown", None, self.now + 5)
             self.world.clock.ahead += step
-            self.case.assertAlmostEqual(self.do("next_due", "chess"), self.now, 1)
+            self.case.assertApproximates(self.do("next_due", "chess"), self.now, 0.05)
             ids += self.accept(1)
             self.case.assertEqual([each.apns_id for each in self.lease()], ids[1:])
             self.world.clock.ahead -= step / 2
             self.case.assertEqual(self.lease(), [])
-            self.case.assertAlmostEqual(self.outcome(ids[2]).accepted_at, self.date + step / 2, 1)
+            self.case.assertApproximates(self.outcome(ids[2]).accepted_at, self.date + step / 2, 0.05)
             [entry] = [
                 each for each in self.ask("listed", "chess", State.WAITING, 9) if each.outcome.number == put_off.number
             ]
-            self.case.assertAlmostEqual(entry.due, self.date + 5, 1)
+            self.case.assertApproximates(entry.due, self.date + 5, 0.05)
             self.world.clock.advance(5.1)
             [again] = self.lease()
             self.case.assertEqual((again.apns_id, again.attempts), (ids[0], 1))
@@ -288,7 +288,7 @@ class QueueContract(StoreContract):
             self.world.clock.ahead += step
             self.world.clock.advance(10)
         for since, each in zip(accepted, self.lease(), strict=True):
-            self.case.assertAlmostEqual(each.since, since, 1)
+            self.case.assertApproximates(each.since, since, 0.05)
 
     def test_restart_after_clock_set(self) -> None:
         """After a start with another date, everything never tried is due at once, and the rest soon."""
@@ -369,7 +369,7 @@ class QueueContract(StoreContract):
         self.case.assertEqual([each.state for each in found], states)
         self.case.assertEqual([each.status for each in found[:3]], [200] * 3)
         self.case.assertEqual([each.attempts for each in found], [1, 1, 1, 1, 1, 0])
-        self.case.assertAlmostEqual(found[0].settled_at or 0, self.date, 2)
+        self.case.assertApproximates(found[0].settled_at or 0, self.date, 0.05)
         self.case.assertEqual([each.number for each in self.lease()], [numbers[4]])
 
     def test_first_final_state(self) -> None:
@@ -410,7 +410,7 @@ class QueueContract(StoreContract):
         self.settle(self.lease(app="news"), State.ACCEPTED, 200)
         chess, news = self.do("depths")
         self.case.assertEqual((chess.app, chess.waiting, chess.leased), ("chess", 3, 1))
-        self.case.assertAlmostEqual(chess.oldest, start, 1)
+        self.case.assertApproximates(chess.oldest, start, 0.05)
         self.case.assertEqual(news, Depth("news", 0, 0, None))
         self.world.clock.advance(100)
         self.case.assertEqual(self.do("depths")[0].leased, 0)
@@ -431,7 +431,7 @@ class QueueContract(StoreContract):
         self.case.assertIsNone(self.do("next_due", "chess"))
         self.settle(leased, State.WAITING, 0, "", None, self.now + 7.1234567)
         due = self.do("next_due", "chess")
-        self.case.assertAlmostEqual(due, self.now + 7.123, 1)
+        self.case.assertApproximates(due, self.now + 7.123, 0.05)
         self.world.clock.rightNow = due
         self.case.assertEqual(len(self.lease(seconds=5)), 1)
         self.world.clock.advance(6)

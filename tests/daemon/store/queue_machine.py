@@ -45,7 +45,11 @@ class QueueMachine(RuleBasedStateMachine):
     Uses a queue and its outcome log in any order, and compares them with a simple model.
 
     A class that derives from it says how to make the store; its ``TestCase`` is the test.
+
+    :cvar given_back: after how many seconds what is given back is leased in its order again.
     """
+
+    given_back = 0
 
     def make_world(self) -> World:
         """Make an empty store, and start it."""
@@ -262,6 +266,7 @@ class QueueMachine(RuleBasedStateMachine):
         for each in self.by_number(numbers):
             if self.holds(each):
                 each.until = None
+        self.world.clock.rightNow += self.given_back
 
     @rule(data=st.data(), seconds=SECONDS)
     def renew(self, data: st.DataObject, seconds: int) -> None:

@@ -55,7 +55,7 @@ class SupersedingContract(StoreContract):
         )
         found = self.ask("outcomes", list(first.numbers)[1:2])
         self.case.assertEqual([(each.status, each.reason, each.attempts) for each in found], [(0, "", 0)])
-        self.case.assertAlmostEqual(found[0].settled_at, date, 1)
+        self.case.assertApproximates(found[0].settled_at, date, 0.05)
         self.case.assertEqual(self.told, [({"chess": 3}, list(first.numbers)[1:4])])
         self.case.assertEqual(self.waiting(), 7)
         self.world.restart()

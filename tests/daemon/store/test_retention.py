@@ -23,7 +23,7 @@ class RetentionTests(SynchronousTestCase):
         clock = DatedClock()
         retention = Retention(clock, lambda: KEPT)
         for _ in range(5):
-            self.assertAlmostEqual(retention.begin(), clock.now() - KEPT, delta=1.0)
+            self.assertApproximates(retention.begin(), clock.now() - KEPT, 1.0)
             clock.advance(KEPT)
 
     @given(STEPS)
@@ -50,4 +50,4 @@ class RetentionTests(SynchronousTestCase):
             for _ in range(11):
                 clock.advance(KEPT / 10)
                 begin = retention.begin()
-            self.assertAlmostEqual(begin, clock.now() - KEPT, delta=1.0)
+            self.assertApproximates(begin, clock.now() - KEPT, 1.0)

@@ -394,7 +394,7 @@ class OutcomeTests(NativeCase):
         [apns_id] = self.post(path="/v1/apps/news/notifications").json["notifications"][0]["ids"]
         accepted_at = self.clock.now()
         found = self.get(f"/v1/notifications/{apns_id}", key="reader").json
-        self.assertAlmostEqual(found.pop("accepted_at"), accepted_at, places=1)
+        self.assertApproximates(found.pop("accepted_at"), accepted_at, 0.05)
         self.assertEqual(found, {"id": apns_id, "app": "news", "state": "waiting", "attempts": 0})
         accepted = Settlement(
             self.lease("news")[0].number, State.ACCEPTED, 200, unique_id="E77A", environment=Environment.SANDBOX

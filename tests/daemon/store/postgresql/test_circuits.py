@@ -58,8 +58,8 @@ class CircuitsTests(SynchronousTestCase):
         [(app, circuit)] = self.told[self.b]
         assert circuit is not None
         self.assertEqual((app, circuit.reason, circuit.trips), ("chess", "down", False))
-        self.assertAlmostEqual(circuit.since - self.b.clock.seconds(), -11.0, 1)
-        self.assertAlmostEqual(circuit.until - self.b.clock.seconds(), 20.0, 1)
+        self.assertApproximates(circuit.since - self.b.clock.seconds(), -11.0, 0.05)
+        self.assertApproximates(circuit.until - self.b.clock.seconds(), 20.0, 0.05)
         self.a.cluster.report("chess", None)
         self.nodes.advance(10 * POLL)
         self.assertEqual((self.rows(), self.told[self.b][1:]), ({}, [("chess", None)]))

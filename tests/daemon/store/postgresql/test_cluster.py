@@ -149,7 +149,7 @@ class LifeTests(SynchronousTestCase):
                 "a", txapns.__version__, "d", found["a"].since, found["a"].heartbeat, 0.0, 7, alive=True, own=True
             ),
         )
-        self.assertAlmostEqual(found["a"].since, START, 1)
+        self.assertApproximates(found["a"].since, START, 0.05)
         self.assertLess(found["a"].heartbeat, BEAT)
         self.assertEqual([found["b"].alive, found["b"].own, self.b.status()["b"].own], [True, False, True])
 
@@ -165,8 +165,8 @@ class LifeTests(SynchronousTestCase):
         self.b.clock.ahead -= 7.0
         self.nodes.advance(BEAT)
         found = self.a.status()
-        self.assertAlmostEqual(found["a"].clock_offset, 2.5, 1)
-        self.assertAlmostEqual(found["b"].clock_offset, -7.0, 1)
+        self.assertApproximates(found["a"].clock_offset, 2.5, 0.05)
+        self.assertApproximates(found["b"].clock_offset, -7.0, 0.05)
 
     def test_cut_off(self) -> None:
         """
@@ -182,7 +182,7 @@ class LifeTests(SynchronousTestCase):
         self.assertEqual(self.a.told, [(False, set())])
         self.assertIn("could not be reached", self.a.cluster.trouble)
         left = self.nodes.execute("SELECT until FROM node WHERE name = 'a'")[0][0] - self.b.time.now()
-        self.assertAlmostEqual(left / 1000, MARGIN, 1)
+        self.assertApproximates(left / 1000, MARGIN, 0.05)
         self.nodes.advance(MARGIN + 1)
         self.assertFalse(self.b.status()["a"].alive)
         self.assertTrue(self.b.cluster.alive)
@@ -457,15 +457,15 @@ class ClockTests(SynchronousTestCase):
         self.nodes.clock.ahead -= 3_600.0
         self.nodes.advance(60.0)
         for node in self.a, self.b:
-            self.assertAlmostEqual(self.now(node) - begin, 60.0, 1)
+            self.assertApproximates(self.now(node) - begin, 60.0, 0.05)
             self.assertEqual(node.told, [])
         [(correction,)] = self.nodes.execute("SELECT correction FROM cluster_clock")
-        self.assertAlmostEqual(correction / 1000, 3_600.0, 1)
+        self.assertApproximates(correction / 1000, 3_600.0, 0.05)
         self.nodes.clock.ahead -= 60.0
         self.nodes.advance(60.0)
-        self.assertAlmostEqual(self.now(self.b) - begin, 120.0, 1)
+        self.assertApproximates(self.now(self.b) - begin, 120.0, 0.05)
         c = self.nodes.start("c")
-        self.assertAlmostEqual(self.now(c) - begin, 120.0, 1)
+        self.assertApproximates(self.now(c) - begin, 120.0, 0.05)
 
     def test_slow(self) -> None:
         """A node that stands still in the middle of a heartbeat, while others go on, corrects nothing."""
@@ -488,7 +488,7 @@ class ClockTests(SynchronousTestCase):
         self.nodes.clock.ahead -= 0.5
         self.nodes.advance(60.0)
         for node in self.a, self.b:
-            self.assertAlmostEqual(self.now(node) - begin, 59.5, 1)
+            self.assertApproximates(self.now(node) - begin, 59.5, 0.05)
         self.assertEqual(self.nodes.execute("SELECT correction FROM cluster_clock"), [(0,)])
 
     def test_back_while_nobody_looks(self) -> None:
@@ -517,12 +517,12 @@ class ClockTests(SynchronousTestCase):
         for node, incarnation in zip((self.a, self.b), before, strict=True):
             self.assertEqual(node.told, [(False, set()), (True, set())])
             self.assertNotEqual(node.cluster.incarnation, incarnation)
-            self.assertAlmostEqual(self.now(node) - begin, 3_600.0 + 2 * BEAT, 1)
+            self.assertApproximates(self.now(node) - begin, 3_600.0 + 2 * BEAT, 0.05)
 
     def test_wall_clock(self) -> None:
         """What the wall clock of a node shows does not matter."""
         begin = self.now(self.a)
         self.a.clock.ahead += 86_400.0
         self.nodes.advance(60.0)
-        self.assertAlmostEqual(self.now(self.a) - begin, 60.0, 1)
+        self.assertApproximates(self.now(self.a) - begin, 60.0, 0.05)
         self.assertEqual(self.a.told, [])

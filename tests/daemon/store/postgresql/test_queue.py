@@ -69,6 +69,7 @@ class PostgreSQLQueueMachine(QueueMachine):
     """The machine with one of these."""
 
     world: TemporaryWorld
+    given_back = 1  # a claim may go on where the node's last one ended, for a moment
 
     def make_world(self) -> TemporaryWorld:
         """Make one."""

@@ -25,6 +25,7 @@ class TwoStoresMachine(QueueMachine):
     """
 
     worlds: list[PostgreSQLWorld]
+    given_back = 1  # a claim may go on where the node's last one ended, for a moment
 
     def __init__(self) -> None:
         self.last: dict[str, int] = {}  # the last number that each store gave

@@ -47,7 +47,7 @@ class ClockSetTests(ScheduleContract, SynchronousTestCase):
         self.world.clock.ahead += 2_000.0
         self.do("clock_set")
         self.assertEqual(self.leased(), first)
-        self.assertAlmostEqual(self.next_due(), 3_000.0, 1)
+        self.assertApproximates(self.next_due(), 3_000.0, 0.05)
         self.world.clock.advance(3_000.0)
         self.assertEqual(self.leased(), second)
 
@@ -74,7 +74,7 @@ class ClockSetTests(ScheduleContract, SynchronousTestCase):
         self.world.clock.advance(20.0)
         now = self.accept(1)
         self.assertEqual([each.apns_id for each in self.lease(2)], now)
-        self.assertAlmostEqual(self.next_due(), 90.0, 1)
+        self.assertApproximates(self.next_due(), 90.0, 0.05)
         self.do("clock_set")
         self.world.clock.advance(89.9)
         self.assertEqual([each for each in self.leased() if each in ids], [])

@@ -189,7 +189,7 @@ class DamagedTests(WorldCase):
         self.world.restart()
         self.assertEqual(self.do("lease", "chess", 10, self.world.clock.seconds() + 60), [])
         self.harm("queue_delivery", "due", "'soon'", number)
-        self.assertAlmostEqual(self.do("next_due", "chess") - self.world.clock.seconds(), 50.0, 1)
+        self.assertApproximates(self.do("next_due", "chess") - self.world.clock.seconds(), 50.0, 0.05)
 
     def test_due_while_leased(self) -> None:
         """If it is damaged while it is leased, the notification is not leased again before that ends."""
