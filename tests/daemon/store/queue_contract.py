@@ -400,6 +400,15 @@ class QueueContract(StoreContract):
         self.case.assertEqual((self.lease(), self.world.queue.waiting("chess").count), ([], 0))
         self.case.assertEqual([self.outcome(each).state for each in ids], [State.ACCEPTED] * 3)
 
+    def test_put_back_late(self) -> None:
+        """What is put back after the end of its lease is leased when it is due now, though it was due later."""
+        self.accept(2)
+        [first, _] = self.lease(2, seconds=1)
+        self.world.clock.advance(2)
+        for seconds, found in ((60, []), (0, [first.number])):
+            self.settle([first], State.WAITING, 503, "Shutdown", None, self.now + seconds)
+            self.case.assertEqual([each.number for each in self.lease(2) if each.number == first.number], found)
+
     def test_depths(self) -> None:
         """Depths tell how much waits, how much of it is leased, and since when the first is due."""
         start = self.now

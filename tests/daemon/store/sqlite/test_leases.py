@@ -62,8 +62,12 @@ class LeasesTests(SynchronousTestCase):
         self.leases.put_back(1, 3000)
         self.assertEqual(self.leases.mark(1), (2000, 5))
         self.leases.put_back(2, 500)
-        self.leases.put_back(99, 100)
         self.assertEqual(self.leases.mark(1), (500, 1))
+
+    def test_put_back_late(self) -> None:
+        """One whose lease has ended may lie before any mark."""
+        self.leases.put_back(99, 100)
+        self.assertEqual((self.leases.mark(1), self.leases.passed_over(1)), (self.start, [1, 2, 5]))
 
     def test_expire(self) -> None:
         """Leases end at their time, even if it was moved."""

@@ -203,9 +203,11 @@ class Leases:
                 self.look_again()  # it may be an arrival
 
     def put_back(self, number: int, due: int) -> None:
-        """End the lease of a notification that moved to another place in the queue."""
+        """End the lease of a notification that moved to another place in the queue, if it has not ended before."""
         lease = self._leases.pop(number, None)
-        if lease is not None:
+        if lease is None:
+            self.rewind()  # of which flow it is was known to the lease
+        else:
             self.appear(lease.flow, due, number)
 
     def free(self, numbers: Iterable[int]) -> None:
