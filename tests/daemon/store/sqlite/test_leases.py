@@ -159,13 +159,13 @@ class ArrivalsTests(SynchronousTestCase):
             self.assertEqual([self.leases.first(1, due) for due in (999, 1_000)], [1_000, None])
 
     def test_bounded(self) -> None:
-        """So many bytes of them are kept that it does not matter; leased ones do not count any more."""
-        payload = bytes(KEPT // 4)
-        for number in (1, 2, 3):
-            self.arrive(1_000, number, payload=payload)
-        self.assertEqual(self.take(), [1, 2, 3])
-        for number in (4, 5, 6):
-            self.arrive(1_000, number, payload=payload)
-        self.assertEqual(self.leases.first(1, 1_000), 1_000)
-        self.arrive(1_000, 7, payload=payload)
-        self.assertIsNone(self.leases.first(1, 1_000))
+        """Up to so many bytes of them are kept that it does not matter; leased ones do not count any more."""
+        for number in (1, 2, 3, 4):
+            self.assertTrue(self.leases.are_next(1, 1_000))
+            self.arrive(1_000, number, payload=bytes(KEPT // 4))
+        self.assertFalse(self.leases.are_next(1, 1_000))
+        self.leases.appear(1, 1_001, 5)
+        self.assertEqual(self.take(), [1, 2, 3, 4])
+        self.assertIsNone(self.leases.first(1, 1_001))
+        self.leases.know(1, 5_000)
+        self.assertTrue(self.leases.are_next(1, 1_002))

@@ -28,8 +28,8 @@ from txapns.daemon.values import Content, Leased
 
 __all__ = ["KEPT", "Leases", "Mark"]
 
-#: How many bytes of arrivals are kept, about; with more, the database is looked into.
-KEPT = 8 * 2**20
+#: How many bytes of arrivals are kept, about; for those that come after them the database is looked into.
+KEPT = 16 * 2**20
 
 #: A place in the queue: the due time in milliseconds, and the number.
 Mark = tuple[int, int]
@@ -111,20 +111,19 @@ class Leases:
         self._clear[flow] = due
 
     def are_next(self, flow: int, due: int) -> bool:
-        """Tell whether notifications that were just accepted are next, behind the arrivals."""
+        """Tell whether notifications that were just accepted are next, behind the arrivals, and may be kept."""
         arrivals = self._arrivals.get(flow)
-        return due < self._clear.get(flow, -math.inf) and (not arrivals or arrivals[-1].due <= due)
+        behind = not arrivals or arrivals[-1].due <= due
+        return behind and due < self._clear.get(flow, -math.inf) and self._kept < KEPT
 
     def arrive(self, flow: int, arrival: Arrival) -> None:
         """Keep notifications that are next."""
         self._rewind_to(flow, arrival.due, arrival.number)
         self._arrivals.setdefault(flow, deque()).append(arrival)
         self._kept += arrival.size
-        if self._kept > KEPT:
-            self.look_again()
 
     def look_again(self) -> None:
-        """Forget all arrivals: the database may change what they are, or there are too many."""
+        """Forget all arrivals: the database may change what they are."""
         for flow, arrivals in self._arrivals.items():
             self._clear[flow] = arrivals[0].due
         self._arrivals.clear()
