@@ -104,6 +104,26 @@ class SupersedingContract(StoreContract):
         self.case.assertEqual([self.states(each)[0] for each in found], [State.SUPERSEDED] * 2 + [State.WAITING])
         self.case.assertEqual((self.waiting(), len(self.told)), (2, 1))
 
+    def test_large(self) -> None:
+        """What is small does not become the older one because it need not wait for what is large."""
+        large, small = [
+            msgspec.structs.replace(message(self.world), payload=b" " * size + b"{}", collapse_id="score")
+            for size in (2**17, 0)
+        ]
+        rest = msgspec.structs.replace(message(self.world, start=1), payload=large.payload)
+        found: list[Any] = []
+
+        def go_on(_: object) -> None:
+            for each in (large, small):
+                self.world.queue.accept([each]).addCallback(found.extend)
+
+        self.do("accept", [rest])
+        self.world.queue.accept([rest]).addCallback(go_on)
+        for _ in range(10):
+            self.world.clock.advance(0.002)
+        self.case.assertEqual([each.superseded for each in found], [True, False])
+        self.case.assertEqual([self.states(each) for each in found], [[State.SUPERSEDED], [State.WAITING]])
+
     def test_leased(self) -> None:
         """What is leased is left alone: its answer counts, whatever that is."""
         first = self.newer(3)

@@ -198,6 +198,20 @@ class GroupCommitTests(SynchronousTestCase):
         self.successResultOf(self.writes.flush())
         self.assertEqual(self.database.commits, [["a", "b"], ["a", "b", "c", "e"], ["a", "b", "c", "e", "d"]])
 
+    def test_ordered(self) -> None:
+        """What is ordered does not go before what is large and ordered, too; the rest does."""
+
+        def write(words: str) -> None:
+            for word in words:  # the large ones are upper-case
+                size = 2**17 if word.isupper() else 1
+                self.writes.write_together(add, word, size, ordered=word not in "gH")
+
+        self.writes = GroupCommit(self.clock, self.database)
+        self.writes.worker = InlineWorker()
+        self.write("a", 2**17).addCallback(lambda _: write("bcDEfgH"))
+        self.successResultOf(self.writes.flush())
+        self.assertEqual(["".join(words) for words in self.database.commits], ["a", "abcg", "abcgDEfH"])
+
     def test_one_fails(self) -> None:
         """A write that raises is found out, and the others are committed without it."""
         stored: list[list[str]] = []

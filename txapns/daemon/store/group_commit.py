@@ -28,7 +28,7 @@ once split into two groups, each waiting for the other's transaction, would stay
                     ◄────────────────────   done
 
 What is small does not wait for what is large: after a transaction with large writes, the small ones that wait have a
-transaction of their own.
+transaction of their own. Only writes that say so keep their order among themselves.
 
 If one of the writes raises, the transaction is rolled back and the others are committed without it. If the database can
 store nothing now, all of them fail with :class:`~txapns.daemon.errors.Unavailable`, nothing is stored, and the next
@@ -111,6 +111,7 @@ class _Job(Generic[_C]):
     size: int
     rows: int
     durable: bool
+    ordered: bool
     committed: Callable[[list[Any]], None] | None
     done: Deferred[Any] = attrs.Factory(Deferred)
     result: Any = None
@@ -153,6 +154,7 @@ class GroupCommit(Generic[_C]):
         committed: Callable[[list[_T]], None] | None = None,
         rows: int = 1,
         durable: bool = True,
+        ordered: bool = False,
     ) -> Deferred[_R]:
         """
         Write in a transaction, with one call for all items that wait for the same function.
@@ -165,12 +167,13 @@ class GroupCommit(Generic[_C]):
             there; the same for all items of a function. It must not raise.
         :param rows: about how many rows it changes.
         :param durable: whether it waits for the disk, and not only for the commit.
+        :param ordered: whether it is done before others of this kind that come later, though it is large.
         :returns: a ``Deferred`` of the item's result, which fires when it is on the disk, or else when it is committed.
         :raises Unavailable: it cannot be stored now; nothing was stored.
         """
         if size and self._waiting + size > self._capacity:
             return fail(Unavailable("too much is waiting to be stored", 1.0))
-        job: _Job[_C] = _Job(function, item, size, rows, durable, committed)
+        job: _Job[_C] = _Job(function, item, size, rows, durable, ordered, committed)
         self._waiting += size
         self._jobs.append(job)
         if not (self._busy or self._gathering.is_set or self._soon.is_set):
@@ -281,10 +284,11 @@ def _first_of(jobs: list[_Job[_C]], after_large: bool) -> tuple[list[_Job[_C]], 
     Choose the jobs of one transaction: all that have no size, and as many others as one transaction may hold; or after
     one with large jobs only small ones, if there are any.
     """
-    if after_large and any(not job.large for job in jobs):
-        small, large = [job for job in jobs if not job.large], [job for job in jobs if job.large]
-        chosen, left = _first_of(small, False)
-        return chosen, left + large
+    if after_large:
+        small, others = _small_of(jobs)
+        if small:
+            chosen, left = _first_of(small, False)
+            return chosen, left + others
     chosen, left, size = [], [], 0
     for job in jobs:
         if job.size and size > _TRANSACTION:
@@ -293,6 +297,18 @@ def _first_of(jobs: list[_Job[_C]], after_large: bool) -> tuple[list[_Job[_C]], 
             chosen.append(job)
             size += job.size
     return chosen, left
+
+
+def _small_of(jobs: list[_Job[_C]]) -> tuple[list[_Job[_C]], list[_Job[_C]]]:
+    """Choose the small jobs, but for those that are ordered and come after a large one that is."""
+    small, others, held = [], [], False
+    for job in jobs:
+        if job.large or (held and job.ordered):
+            others.append(job)
+            held = held or job.ordered
+        else:
+            small.append(job)
+    return small, others
 
 
 def _divided(groups: list[list[_Job[_C]]], failure: Failure) -> list[list[list[_Job[_C]]]]:

@@ -47,6 +47,7 @@ class QueueDatabase(Protocol[_C_co]):
         committed: Callable[[list[_T]], None] | None = None,
         rows: int = 1,
         durable: bool = True,
+        ordered: bool = False,
     ) -> Deferred[_R]:
         """Write in a transaction, with one call for all items that wait for the same function."""
 
@@ -135,8 +136,9 @@ class StoredQueue(Generic[_C]):
             return fail()
         acceptance = Acceptance(messages, idempotency, self._time.date(), self._time.now(), blocks=blocks)
         counts: dict[str, int] = {}
-        size = 1
+        size, collapses = 1, False
         for message in messages:
+            collapses = collapses or message.collapse_id is not None
             count = len(message.tokens)
             counts[message.app] = counts.get(message.app, 0) + count
             size += len(message.payload) + sum(map(len, message.payloads)) + sum(map(len, message.tokens)) + 16 * count
@@ -157,7 +159,10 @@ class StoredQueue(Generic[_C]):
             self._shared.waiting.subtract(counts)
             return failure
 
-        storing = self._writes.write_together(self._store, acceptance, size, self._stored, durable=durable)
+        # The numbers tell what is newer.
+        storing = self._writes.write_together(
+            self._store, acceptance, size, self._stored, durable=durable, ordered=collapses
+        )
         return storing.addCallbacks(stored, failed)
 
     def on_disk(self) -> Deferred[None]:

@@ -212,6 +212,7 @@ class Database:
         committed: Callable[[list[_T]], None] | None = None,
         rows: int = 1,
         durable: bool = True,
+        ordered: bool = False,
     ) -> Deferred[_R]:
         """
         Write in a transaction, with one call for all items that wait for the same function.
@@ -227,6 +228,7 @@ class Database:
             done there; the same for all items of a function. It must not raise.
         :param rows: about how many rows it changes.
         :param durable: makes no difference here: every commit waits for the disk.
+        :param ordered: whether it is done before others of this kind that come later, though it is large.
         :returns: a ``Deferred`` of the item's result, which fires when it is on the disk.
         :raises Unavailable: it cannot be stored now; see :meth:`write`.
         """
@@ -235,7 +237,7 @@ class Database:
         if size and self.health.refusal:
             return fail(Unavailable(self.health.refusal, 2 * RETRY))
         writes = self._acceptances if size else self._settlements
-        return writes.write_together(function, item, size, committed, rows)
+        return writes.write_together(function, item, size, committed, rows, ordered=ordered)
 
     def on_disk(self) -> Deferred[None]:
         """Do nothing: every commit but those of leases has waited for the disk."""

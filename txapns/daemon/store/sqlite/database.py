@@ -172,6 +172,7 @@ class Database:
         committed: Callable[[list[_T]], None] | None = None,
         rows: int = 1,
         durable: bool = True,
+        ordered: bool = False,
     ) -> Deferred[_R]:
         """
         Write in a transaction, with one call for all items that wait for the same function.
@@ -184,6 +185,7 @@ class Database:
             there; the same for all items of a function. It must not raise.
         :param rows: about how many rows it changes.
         :param durable: whether it waits for the disk, and not only for the commit; see :meth:`on_disk`.
+        :param ordered: whether it is done before others of this kind that come later, though it is large.
         :returns: a ``Deferred`` of the item's result, which fires when it is on the disk, or else when it is committed.
         :raises Unavailable: it cannot be stored now; nothing was stored.
         """
@@ -195,7 +197,7 @@ class Database:
                 self.health.tell()
             if self.health.refusal:
                 return fail(Unavailable(self.health.refusal, RETRY_DISK))
-        return self._writes.write_together(function, item, size, committed, rows, durable)
+        return self._writes.write_together(function, item, size, committed, rows, durable, ordered)
 
     def on_disk(self) -> Deferred[None]:
         """
