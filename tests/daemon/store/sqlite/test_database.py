@@ -437,6 +437,29 @@ class DiskTests(SynchronousTestCase):
         self.do(self.world.queue.accept([message(self.world)]))
         self.assertEqual((self.world.database.trouble, self.world.queue.waiting("chess").count), ("", 99))
 
+    def test_log_begins_anew(self) -> None:
+        """
+        Nothing new is appended to a log of which a part may be missing, though the disk works again, and others read
+        from it.
+        """
+        log = Path(f"{self.world.path}-wal")
+        self.failing.add("disk")
+        self.settle()
+        self.failing.clear()
+        header = log.read_bytes()[:32]
+        self.settle()
+        self.assertTrue(self.world.database._file.behind)
+        with closing(sqlite3.connect(self.world.path, isolation_level=None)) as other:
+            other.execute("BEGIN")
+            other.execute("SELECT * FROM queue_next").fetchall()
+            self.assertRaises(Unavailable, self.do, self.world.queue.accept([message(self.world)]))
+            other.execute("COMMIT")
+            self.do(self.world.database.on_disk())
+            other.execute("BEGIN")
+            other.execute("SELECT * FROM queue_next").fetchall()
+            self.do(self.world.queue.accept([message(self.world)]))
+        self.assertNotEqual(log.read_bytes()[:32], header)
+
     def test_positions(self) -> None:
         """Whoever remembers a position in a feed has read nothing that a power cut could undo."""
         self.world.feed.keep({"chess"})

@@ -263,7 +263,7 @@ class _Transactions:
 
     def commit(self, work: Callable[[sqlite3.Connection], None], new: bool, durable: bool) -> None:
         connection = self._file.writing
-        if self._file.behind and (new or durable):
+        if self._file.gap and (new or durable):
             self._file.catch_up()
         try:
             self._file.begin(waits=durable)

@@ -82,6 +82,7 @@ class DatabaseFile:
 
     :ivar writing: the connection for writing, while the file is open.
     :ivar behind: whether something may be committed that is not on the disk.
+    :ivar gap: whether what is behind may stay so, though the disk works again.
     """
 
     writing: sqlite3.Connection
@@ -94,7 +95,7 @@ class DatabaseFile:
         self._locks: list[int] = []  # descriptors
         self._log = -1  # that of the journal, while the file is open
         self._waits = True  # whether a commit waits for the disk
-        self.behind = False
+        self.behind = self.gap = False
         self._changed_at = self._length_beside = 0
 
     def open(self, patience: float) -> None:
@@ -110,7 +111,7 @@ class DatabaseFile:
             self.reading = self._connect(patience)
             self.reading.execute("PRAGMA query_only = ON")
             self._log = os.open(self._beside, os.O_WRONLY | os.O_CLOEXEC)
-            self._waits, self.behind = True, False
+            self._waits, self.behind, self.gap = True, False, False
             self.written()
         except Exception as error:
             self.close()
@@ -177,21 +178,26 @@ class DatabaseFile:
         self.writing.execute("COMMIT")
 
     def sync(self) -> None:
-        """Wait until what is committed is on the disk; :class:`OSError` if that is in doubt."""
-        _fdatasync(self._log)
-        self.behind = False
+        """Wait until what is committed is on the disk; :class:`OSError` if that fails, which leaves a gap."""
+        try:
+            _fdatasync(self._log)
+        except OSError:
+            self.gap = True
+            raise
+        self.behind = self.gap
 
     def catch_up(self) -> None:
         """
-        Bring to the disk what is committed, after :meth:`sync` has failed; :class:`sqlite3.Error` if that fails, too.
+        Bring to the disk what is committed, if there is a gap; :class:`sqlite3.Error` if that fails, too.
 
         To wait again would prove nothing: the operating system may have given up what it could not write. So all of it
-        is copied into the file, which SQLite waits for.
+        is copied into the file, which SQLite waits for. And the log begins anew, since nothing after a gap would count.
+        That takes a moment when nobody reads from the log; otherwise the database is locked.
         """
-        [(busy, *_)] = self.writing.execute("PRAGMA wal_checkpoint(FULL)").fetchall()
+        [(busy, *_)] = self.writing.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
         if busy:
             raise sqlite3.OperationalError("database is locked")
-        self.behind = False
+        self.behind = self.gap = False
 
     def _take_lock(self) -> None:
         lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
