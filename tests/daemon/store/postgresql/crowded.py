@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import atexit
 import re
+import struct
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ from tests.daemon.store.postgresql.explaining import Explained, explain
 from tests.daemon.store.statements import Statements
 from tests.postgresql import schema
 from txapns.daemon.store.postgresql.access import SCHEMAS
+from txapns.daemon.store.postgresql.arrays import Array
 from txapns.daemon.store.postgresql.connection import Mode, connect
 from txapns.daemon.store.postgresql.copying import copying
 from txapns.daemon.store.postgresql.partitions import create_ahead
@@ -72,6 +74,7 @@ ALLOWED: Mapping[str, str] = {
 }
 
 _TRIED: set[str] = set()
+_ITEMS = 100  # in an array, at most
 _SCANS = {"Seq Scan", "Index Scan", "Index Only Scan"}
 _STATEMENT = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\b")
 
@@ -181,7 +184,10 @@ def attempt(costs: Costs, statement: str, reads: bool, parameters: Any) -> None:
     """Try a statement."""
     if any(part in statement for part in ALLOWED):
         return
+    parameters = _shortened(parameters)
     found = costs.explained(statement, reads, parameters)
+    if found is not None and any(problems(found)):  # what others added and undid is passed over the next time
+        found = costs.explained(statement, reads, parameters)
     if found is not None and (problem := "; ".join(problems(found))):
         raise AssertionError(f"{problem}, since much is kept: {parameters}\n{found}")
 
@@ -198,6 +204,23 @@ def attempt_emptied(statement: str, reads: bool, parameters: Any) -> None:
             index = node.get("Index Name", "")
             if firsts.get(index, "no index") not in node.get("Index Cond", ""):
                 raise AssertionError(f"it would read all of {index or 'a table'} if more waited\n{found}")
+
+
+def _shortened(parameter: Any) -> Any:
+    """Leave so many items of each array, since each of them takes pages."""
+    match parameter:
+        case dict():
+            return {name: _shortened(each) for name, each in parameter.items()}
+        case list() | tuple():
+            return [_shortened(each) for each in parameter[:_ITEMS]]
+        case Array(data=data):
+            _, _, element, count, _ = struct.unpack_from(">iiIii", data)
+            begin = end = 20
+            for _ in range(min(count, _ITEMS)):
+                [length] = struct.unpack_from(">i", data, end)
+                end += 4 + length
+            return Array(element, min(count, _ITEMS), data[begin:end])
+    return parameter
 
 
 def problems(found: Explained) -> Iterator[str]:

@@ -9,6 +9,7 @@ from tests.daemon.store.postgresql import test_feedback_log, test_outcome_feed, 
 from tests.daemon.store.postgresql import test_superseding as test_supersede
 from tests.daemon.store.postgresql.crowded import STATEMENTS, attempt, attempt_emptied, check, crowded, problems
 from tests.daemon.store.statements import run
+from txapns.daemon.store.postgresql.arrays import bigints, byteas
 
 __all__ = ["CONTRACTS", "CrowdedTests", "MillionTests"]
 
@@ -41,6 +42,15 @@ class CrowdedTests(SynchronousTestCase):
         asked = ("SELECT * FROM idempotency WHERE digest = %s", True), [b"7"]
         self.patch(STATEMENTS, "new", lambda: iter([asked]))
         self.assertIn("WHERE digest = ", str(self.assertRaises(AssertionError, check)))
+
+    def test_many_items(self) -> None:
+        """How many items a test puts into an array makes no difference: the first of them are tried."""
+        statement = "SELECT token FROM queue WHERE number = ANY(%(numbers)s) AND token = ANY(%(tokens)s)"
+        parameters = {"numbers": bigints(range(1, 9_001)), "tokens": byteas([b"a", b""] * 4_500)}
+        found = crowded(True).explained(statement, False, parameters)
+        assert found is not None
+        self.assertTrue(any(problems(found)))
+        attempt(crowded(True), statement, False, parameters)
 
     def test_emptied(self) -> None:
         """What finds its rows by an index is told apart from what would read all of one, although nothing waits yet."""
