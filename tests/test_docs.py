@@ -216,6 +216,9 @@ def run_page(page: str, simulator: MemorySimulator, /, **given: Any) -> None:
             compile(block.text, block.where, "exec")
         else:
             run_fragment(block, namespace, simulator)
+    for each in namespace.values():
+        if isinstance(each, sqlite3.Connection):  # or some later test is blamed for it
+            each.close()
 
 
 # Pages on loopback.
