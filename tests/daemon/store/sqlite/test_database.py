@@ -369,9 +369,26 @@ class DiskTests(SynchronousTestCase):
         [leased] = self.do(self.world.queue.lease("chess", 1, START + 60))
         self.do(self.world.queue.settle([Settlement(leased.number, State.REJECTED, 410, "Unregistered", START)]))
 
+    def test_left(self) -> None:
+        """What a process that was killed has committed is brought to the disk before anything is read."""
+        self.settle()
+        other = Path(self.mktemp())
+        for suffix in ("", "-wal"):
+            Path(f"{other}{suffix}").write_bytes(Path(f"{self.world.path}{suffix}").read_bytes())
+            Path(f"{other}{suffix}").chmod(0o600)
+        self.waits = 0
+        world = SQLiteWorld(other)
+        self.addCleanup(world.stop)
+        self.assertEqual(self.waits, 1)
+        self.assertEqual(len(result(world.clock, world.log.after("chess", 0, 10))), 1)
+        self.failing.add("disk")
+        self.world.restart()
+        self.do(self.world.database.on_disk())
+        self.assertFalse(self.world.database._file.behind)
+
     def test_levels(self) -> None:
         """SQLite's commit waits for the disk, unless nothing that is written needs that; then we do, each time."""
-        levels = []
+        levels, self.waits = [], 0
 
         def write(connection: sqlite3.Connection, items: list[int]) -> list[int]:
             levels.append(connection.execute("PRAGMA synchronous").fetchall())

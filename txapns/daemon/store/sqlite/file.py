@@ -18,7 +18,7 @@ import stat
 import struct
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from txapns.daemon.errors import DatabaseCorrupt, DatabaseError, DatabaseExposed, DatabaseInUse, DatabaseVersion
@@ -111,7 +111,9 @@ class DatabaseFile:
             self.reading = self._connect(patience)
             self.reading.execute("PRAGMA query_only = ON")
             self._log = os.open(self._beside, os.O_WRONLY | os.O_CLOEXEC)
-            self._waits, self.behind, self.gap = True, False, False
+            self._waits, self.behind, self.gap = True, True, False
+            with suppress(OSError):  # then there is a gap
+                self.sync()  # a process that was killed may have committed what is not on the disk
             self.written()
         except Exception as error:
             self.close()
