@@ -21,7 +21,7 @@ from txapns.daemon.sending.context import SenderContext
 from txapns.daemon.sending.sender import CHUNK, AppSender
 from txapns.daemon.sending.settling import Retries
 from txapns.daemon.store.cluster import HALF_OPEN, SingleNode
-from txapns.daemon.values import Lane, Limits, Pause, Settlement, State
+from txapns.daemon.values import Lane, Lease, Limits, Pause, Settlement, State
 from txapns.errors import TokensFailed
 from txapns.gateway import Gateway
 from txapns.interfaces import IMetrics
@@ -159,6 +159,26 @@ class OutcomeTests(DispatcherCase):
         self.assertEqual(self.world.received(), dict.fromkeys(ids, 1))
         state = self.world.state()
         self.assertEqual((state.sent, state.accepted, state.in_flight), (len(ids), len(ids), 0))
+
+    def test_chunks(self) -> None:
+        """A chunk has 500 at most, or a quarter of the limit if that is more, up to 1,000; all are of one size."""
+        self.world.simulator.delay = 1.0
+        sizes: list[int] = []
+        lease = self.world.queue.lease
+
+        def leased(found: Lease) -> Lease:
+            sizes.append(len(found))
+            return found
+
+        self.patch(self.world.queue, "lease", lambda *given: lease(*given).addCallback(leased))
+        for limit, expected in (700, [332] * 2), (2_000, [475] * 4), (2_803, [675] * 4), (6_000, [983] * 6):
+            name = f"limit{limit}"
+            self.world.add_app(name, limits=Limits(in_flight=limit))
+            self.world.accept(limit, name)
+            self.world.advance(0.5)
+            self.assertEqual(sizes, expected)
+            self.world.drain(app=name)
+            sizes.clear()
 
     def test_found_at_start(self) -> None:
         """What waited before the start is sent without a call of ``wake``."""

@@ -59,8 +59,9 @@ __all__ = ["AppSender"]
 
 _log = Logger()
 
-#: The most notifications that are leased, sent and settled together.
-CHUNK = 500
+#: The most notifications that are leased, sent and settled together: this many, or a quarter of the limit if that is
+#: more, up to the larger number.
+CHUNK, LARGEST = 500, 1_000
 #: The fewest that are leased together while there is little room, except for apps with a low limit.
 SMALLEST = 25
 #: How many notifications more may be under way if they are urgent: this many, and this part of the limit at most.
@@ -324,9 +325,10 @@ class AppSender:
         if self._breaker.limited:
             return 0 if self._chunks else min(HALF_OPEN, limit)
         free, least = limit - self._under_way, max(1, limit // 4)
-        if free < min(CHUNK, least) or (self._chunks and self._clock.seconds() < self._full_until):
+        chunk = limit // -(-limit // max(CHUNK, min(-(-limit // 4), LARGEST)))
+        if free < min(chunk, least) or (self._chunks and self._clock.seconds() < self._full_until):
             return 0
-        room = min(free, limit // -(-limit // CHUNK), self._context.budget.room(self._under_way))
+        room = min(free, chunk, self._context.budget.room(self._under_way))
         if room < min(SMALLEST, least):
             self._context.budget.wait(self._advance)
             return 0
