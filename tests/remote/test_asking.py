@@ -9,6 +9,7 @@ import httpx
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from txapns.errors import ConnectFailed, DaemonRefused, OutcomeUnknown
 from txapns.remote import asking
 from txapns.remote.asking import Attempt, Daemon, Request
 
@@ -54,6 +55,23 @@ class AskTests(SynchronousTestCase):
         """Outcomes are waited for no longer than until the deadline, rounded up to a second."""
         for left, held in ((-5.0, 0), (2.5, 3), (1e6, 48)):
             self.assertEqual(self.attempt(60.0, self.clock.seconds() + left).held, held, left)
+
+    def test_foreign(self) -> None:
+        """What is not the daemon's answer is not taken for one, and what it was asked for is unknown if it is good."""
+        for status, kind in ((200, OutcomeUnknown), (404, DaemonRefused), (301, DaemonRefused)):
+            asking = Daemon(["http://any:secret@127.0.0.1"], "dinner", 1e6).ask(Request("POST", "/v1"))
+            next(asking)
+            with self.assertRaises(kind) as raised:
+                asking.send(httpx.Response(status, content=b"<html>"))
+            said = f"http://127.0.0.1 answers {status}, but not as the daemon does; is this its address?"
+            self.assertEqual(str(raised.exception), said)
+
+    def test_unreachable(self) -> None:
+        """If nobody can be reached, the message names the last address, without a password in it."""
+        asking = Daemon(["http://any:secret@127.0.0.1"], "dinner", -1.0).ask(Request("POST", "/v1"))
+        next(asking)
+        error = self.assertRaises(ConnectFailed, asking.throw, httpx.ConnectError("no"))
+        self.assertEqual(str(error), "no connection to the daemon at http://127.0.0.1: ConnectError: no")
 
     def test_endless(self) -> None:
         """A number without end is not waited for."""

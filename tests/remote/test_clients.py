@@ -190,15 +190,25 @@ class ClientTests(DaemonCase):
         self.assertEqual(self.assertRaises(DaemonRefused, list, other.feedback()).code, "unknown_app")
 
     def test_failing_tokens(self) -> None:
-        """The exception of an iterable is raised, with what was sent before."""
+        """The exception of an iterable is raised, when what came before it has been sent."""
 
         def failing() -> Iterator[str]:
-            yield from (f"{number:064x}" for number in range(10))
+            yield from (f"{number:064x}" for number in range(15))
             raise KeyError("lost")
 
         failed = self.assertRaises(TokensFailed, self.client().send, HELLO, failing())
         self.assertIsInstance(failed.__cause__, KeyError)
-        self.assertEqual(failed.batch.accepted, 10)
+        self.assertEqual(failed.batch.accepted, 15)
+
+    def test_not_a_notification(self) -> None:
+        """What is no notification is refused, as by the other clients."""
+        wrong: Any = {"aps": {"alert": "Hello"}}
+        for send in (self.client().send_one, lambda what, token: self.client().send(what, [token])):
+            error = self.assertRaises(TypeError, send, wrong, ALIVE)
+            self.assertEqual(str(error), "expected a Notification, not dict")
+        failed = self.assertRaises(TokensFailed, self.client().send_many, [(0, HELLO, ALIVE), (1, wrong, ALIVE)])
+        self.assertIsInstance(failed.__cause__, TypeError)
+        self.assertEqual(failed.batch.accepted, 1)
 
     def test_key(self) -> None:
         """The key may be in a file, and is in no repr."""
@@ -340,8 +350,9 @@ class AsyncClientTests(DaemonCase):
         async def work(client: AsyncDaemonClient) -> None:
             self.assertEqual((await client.send(HELLO, tokens())).accepted, 21)
             self.assertEqual((await client.send_many([(0, HELLO, ALIVE)])).accepted, 1)
-            with self.assertRaises(TokensFailed):
+            with self.assertRaises(TokensFailed) as raised:
                 await client.send(HELLO, failing())
+            self.assertEqual(raised.exception.batch.accepted, 1)
 
         self.go(work)
 

@@ -18,7 +18,17 @@ import httpx
 from txapns._network.backoff import Backoff
 from txapns.errors import APNSError, ConnectFailed, DaemonRefused, OutcomeUnknown, redact
 
-__all__ = ["Attempt", "Daemon", "DaemonOutcome", "DeadDevice", "RecordedOutcome", "Request", "Steps", "outcome_of"]
+__all__ = [
+    "Attempt",
+    "Daemon",
+    "DaemonOutcome",
+    "DeadDevice",
+    "RecordedOutcome",
+    "Request",
+    "Steps",
+    "outcome_of",
+    "shown",
+]
 
 T = TypeVar("T")
 
@@ -168,25 +178,26 @@ class Daemon:
         lost = False
         for attempt in count():
             problem: Exception
+            address = self.addresses[self.turn % nodes]
             try:
-                response = yield _attempt(request, self.addresses[self.turn % nodes], end)
+                response = yield _attempt(request, address, end)
             except httpx.TransportError as error:
                 lost = lost or not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout))
                 problem, wait = error, 0.0
             else:
                 lost = lost or response.status_code in _GATEWAY
                 if response.status_code < 300:
-                    return response.json() if response.content else None
-                problem, wait = _refusal(response), _retry_after(response)
+                    return _content(response, address)
+                problem, wait = _refusal(response, address), _retry_after(response)
                 if response.status_code not in _AGAIN:
-                    raise _given_up(problem, lost)
+                    raise _given_up(problem, lost, address)
             if lost and request.once:
-                raise _given_up(problem, lost)
+                raise _given_up(problem, lost, address)
             self.turn += 1
             tried_all = (attempt + 1) % nodes == 0
             delay = max(wait, backoff.delay(attempt // nodes)) if tried_all else 0.0
             if time.monotonic() + delay > end:
-                raise _given_up(problem, lost)
+                raise _given_up(problem, lost, address)
             yield delay
         raise AssertionError("it asks until it raises or returns")
 
@@ -231,20 +242,38 @@ class Daemon:
         return f"/v1/apps/{quote(self.app, safe='')}/{what}"
 
 
+def shown(address: str) -> str:
+    """Leave out of a URL what may be a password."""
+    scheme, _, rest = address.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
 def _attempt(request: Request, address: str, end: float) -> Attempt:
     now = time.monotonic()
     timeout = min(max(SHORTEST, end - now), LONGEST)
     return Attempt(request, address, timeout, math.ceil(max(0.0, min(_HELD * timeout, request.deadline - now))))
 
 
-def _refusal(response: httpx.Response) -> DaemonRefused:
+def _content(response: httpx.Response, address: str) -> Any:
+    """Read the answer to a request that was done, if it is the daemon that says so."""
+    try:
+        return response.json() if response.content else None
+    except ValueError:
+        raise OutcomeUnknown(_foreign(response, address)) from None
+
+
+def _refusal(response: httpx.Response, address: str) -> DaemonRefused:
     try:
         error = response.json()["error"]
         code, message, reason = str(error["code"]), str(error["message"]), str(error.get("reason", ""))
     except (ValueError, KeyError, TypeError):
         code = reason = ""
-        message = f"an answer {response.status_code} that is not the daemon's; is this its address?"
+        message = _foreign(response, address)
     return DaemonRefused(message, response.status_code, code, reason)
+
+
+def _foreign(response: httpx.Response, address: str) -> str:
+    return f"{shown(address)} answers {response.status_code}, but not as the daemon does; is this its address?"
 
 
 def _retry_after(response: httpx.Response) -> float:
@@ -252,7 +281,7 @@ def _retry_after(response: httpx.Response) -> float:
     return float(seconds[:9]) if seconds.isascii() and seconds.isdigit() else 0.0
 
 
-def _given_up(problem: Exception, lost: bool) -> APNSError:
+def _given_up(problem: Exception, lost: bool, address: str) -> APNSError:
     """Tell what it comes to; if an attempt was lost, the daemon may have done it, whatever came afterwards."""
     if isinstance(problem, DaemonRefused) and not lost:
         return problem
@@ -260,7 +289,7 @@ def _given_up(problem: Exception, lost: bool) -> APNSError:
     if lost:
         error: APNSError = OutcomeUnknown(f"an answer of the daemon was lost, and then: {said}")
     else:
-        error = ConnectFailed(f"no connection to the daemon: {said}")
+        error = ConnectFailed(f"no connection to the daemon at {shown(address)}: {said}")
     error.__cause__ = problem
     return error
 

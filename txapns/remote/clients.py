@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 
-from txapns._session.tokens import Token, Tokens, Triple, triples_of
+from txapns._session.tokens import Token, Tokens, Triple, checked, triples_of
 from txapns.notification import Notification
-from txapns.remote.asking import Attempt, Daemon, DaemonOutcome, DeadDevice, RecordedOutcome, Steps
+from txapns.remote.asking import Attempt, Daemon, DaemonOutcome, DeadDevice, RecordedOutcome, Steps, shown
 from txapns.remote.channels import AsyncChannels, Channels, broadcast
 from txapns.remote.sending import Environment, Lane, Schedule, Sending, Submission
 from txapns.result import Accepted, Outcomes, Rejection
@@ -59,7 +59,7 @@ class _Client:
         self._daemon = Daemon([address.rstrip("/") for address in listed], app, patience)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {self._daemon.app} at {', '.join(self._daemon.addresses)}>"
+        return f"<{type(self).__name__} of {self._daemon.app} at {', '.join(map(shown, self._daemon.addresses))}>"
 
     @property
     def _options(self) -> dict[str, Any]:
@@ -195,7 +195,7 @@ class DaemonClient(_Client):
         :raises APNSError: any other: it was not sent.
         """
         sending = Sending(self._daemon, True, key, lane, environment)
-        return self._send(sending, [(0, notification, token)]).single(token)
+        return self._send(sending, [(0, checked(notification), token)]).single(token)
 
     def broadcast(
         self,
@@ -288,14 +288,19 @@ class DaemonClient(_Client):
 
     def _send(self, sending: Sending, triples: Iterable[Triple]) -> Sending:
         iterator = iter(triples)
-        while True:
+        failure: Exception | None = None
+        while failure is None:
+            chunk: list[Triple] = []
             try:
-                chunk = list(islice(iterator, CHUNK))
-            except Exception as error:  # raised by the caller's iterable
-                raise sending.failed(error) from error
-            if not chunk:
+                for identifier, notification, token in islice(iterator, CHUNK):
+                    chunk.append((identifier, checked(notification), token))
+            except Exception as error:  # the caller's iterable raised it, or returned something wrong
+                failure = error
+            if chunk:
+                self._run(sending.hand_over(chunk))
+            elif failure is None:
                 return sending
-            self._run(sending.hand_over(chunk))
+        raise sending.failed(failure) from failure
 
     def _run(self, steps: Steps[T]) -> T:
         """Take the steps."""
@@ -397,7 +402,7 @@ class AsyncDaemonClient(_Client):
     ) -> Accepted | Rejection:
         """Send one notification to one device; see :meth:`DaemonClient.send_one`."""
         sending = Sending(self._daemon, True, key, lane, environment)
-        return (await self._send(sending, [(0, notification, token)])).single(token)
+        return (await self._send(sending, [(0, checked(notification), token)])).single(token)
 
     async def broadcast(
         self,
@@ -445,18 +450,21 @@ class AsyncDaemonClient(_Client):
 
     async def _send(self, sending: Sending, triples: Iterable[Triple] | AsyncIterable[Triple]) -> Sending:
         iterator = aiter(triples) if isinstance(triples, AsyncIterable) else _iterated(triples)
-        while True:
+        failure: Exception | None = None
+        while failure is None:
             chunk: list[Triple] = []
             try:
-                async for triple in iterator:
-                    chunk.append(triple)
+                async for identifier, notification, token in iterator:
+                    chunk.append((identifier, checked(notification), token))
                     if len(chunk) == CHUNK:
                         break
-            except Exception as error:  # raised by the caller's iterable
-                raise sending.failed(error) from error
-            if not chunk:
+            except Exception as error:  # the caller's iterable raised it, or returned something wrong
+                failure = error
+            if chunk:
+                await self._run(sending.hand_over(chunk))
+            elif failure is None:
                 return sending
-            await self._run(sending.hand_over(chunk))
+        raise sending.failed(failure) from failure
 
     async def _run(self, steps: Steps[T]) -> T:
         """Take the steps."""
