@@ -87,10 +87,10 @@ class Node:
         for way in _WAYS:
             setattr(self.database, way, lambda *arguments, **options: fail(Unavailable("away", 1.0)))
 
-    def rejoin(self) -> None:
-        """Undo that."""
-        for way, method in self._ways.items():
-            setattr(self.database, way, method)
+    def rejoin(self, *ways: str) -> None:
+        """Undo that, or a part of it."""
+        for way in ways or _WAYS:
+            setattr(self.database, way, self._ways[way])
 
     def state(self) -> AppState:
         """What the node knows of the app."""
@@ -241,11 +241,13 @@ class TakingOverTests(NodesCase):
 
     def test_answered(self) -> None:
         """
-        What was answered before a node was cut off may be sent again by another, and settled by both: the first stays.
+        What was answered before a node was cut off may be sent again by another, and settled by both: the first stays,
+        and whoever waits is told that one.
         """
         [a] = self.start("a")
         self.simulator.delay = 2.0
         receipt = a.accept(10)
+        waiting = a.outcomes.wait(receipt.numbers, 1000.0, fresh=True)
         self.advance(1.0)
         a.cut_off()
         self.advance(2.0)
@@ -254,9 +256,15 @@ class TakingOverTests(NodesCase):
         self.reply = lambda response: Response(400, "BadTopic")
         self.advance(LIFE + 5.0)
         self.assertEqual(self.states(b, receipt), {State.REJECTED: 10})
-        a.rejoin()
+        a.rejoin("beat", "write", "write_together", "between")
         self.advance(60.0)
+        self.assertEqual((a.store.cluster.alive, a.dispatcher.under_way()), (True, 0))
+        self.assertNoResult(waiting)
+        a.rejoin()
+        self.advance(1.0)
         self.assertEqual(self.states(a, receipt), {State.REJECTED: 10})
+        told = Counter(each.state for each in self.successResultOf(waiting).values())
+        self.assertEqual(told, {State.REJECTED: 10})
         self.assertEqual(self.times(), dict.fromkeys(receipt.apns_ids, 2))
         self.assertEqual([node.store.queue.waiting("chess").count for node in (a, b)], [0, 0])
 
