@@ -247,7 +247,7 @@ class AppsTests(CommandCase):
             ((*add, *one, "--key", self.p8), "Give either --certificate or --key"),
             ((*add, "--key", self.p8), "--key needs --key-id and --team-id"),
             ((*add, "--certificate", "none"), "'none': No such file"),
-            ((*add, "--certificate", encrypted), "e.pem: the private key is encrypted and no passphrase was given"),
+            ((*add, "--certificate", encrypted), "no passphrase was given; give --passphrase-file, or set TXAPNS"),
             ((*add, "--certificate", encrypted, "--passphrase-file", self.p8), "the passphrase does not open"),
             ((*add, "--certificate", expired), "is valid from"),
             ((*add, *one, "--gateway", "prod"), "'prod' is not a gateway"),

@@ -57,7 +57,7 @@ class InspectTests(SynchronousTestCase):
         for content, why in (
             (AUTHORITY.client_pem(expired=True), "renew it"),
             (b"Hello", "cannot be used: "),
-            (AUTHORITY.client_pkcs12(), "no passphrase was given"),
+            (AUTHORITY.client_pkcs12(), "or it is damaged; give --passphrase-file, or set TXAPNS_PASSPHRASE"),
         ):
             bad = self.file("bad.pem", content)
             result = invoke("inspect", bad, good, env={"TXAPNS_PASSPHRASE": None})

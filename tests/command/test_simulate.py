@@ -97,6 +97,11 @@ class SimulateTests(SynchronousTestCase):
         self.assertEqual((result.returncode, result.stdout), (2, ""))
         self.assertRegex(result.stderr, rf"^Error: .*{port}.*in use.*\n$")
 
+    def test_bad_state(self) -> None:
+        """A directory that cannot be made is named as other files are."""
+        result = txapns("simulate", "--state", "/dev/null/state")
+        self.assertEqual((result.returncode, result.stderr), (2, "Error: /dev/null/state: Not a directory\n"))
+
     def test_bad_dead(self) -> None:
         """An invalid line in the file of dead tokens is reported with its number."""
         dead = Path(self.mktemp())

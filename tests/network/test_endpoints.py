@@ -333,5 +333,6 @@ class ExplainTests(SynchronousTestCase):
     def test_port(self) -> None:
         """A port is a number from 1 to 65535."""
         self.assertEqual([checked_port(port) for port in (1, 65_535)], [1, 65_535])
-        for port in (0, -1, 65_536):
-            self.assertIn(str(port), str(self.assertRaises(InvalidGateway, checked_port, port)))
+        wrong: tuple[Any, ...] = (0, -1, 65_536, "443", None)
+        for port in wrong:
+            self.assertIn(repr(port), str(self.assertRaises(InvalidGateway, checked_port, port)))

@@ -91,10 +91,10 @@ def url_host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def checked_port(port: int) -> int:
-    """Check that a number can be a TCP port; otherwise it is an ``InvalidGateway``."""
-    if not 0 < port < 65_536:
-        raise InvalidGateway(f"a port must be a number from 1 to 65535, not {port}")
+def checked_port(port: Any) -> int:
+    """Check that something can be a TCP port; otherwise it is an ``InvalidGateway``."""
+    if not (isinstance(port, int) and 0 < port < 65_536):
+        raise InvalidGateway(f"a port must be a number from 1 to 65535, not {port!r}")
     return port
 
 

@@ -18,12 +18,12 @@ from typing import IO, Any
 
 import click
 
-from txapns.command.options import passphrase_file_option, passphrase_from
+from txapns.command.options import HOW_TO_OPEN, passphrase_file_option, passphrase_from
 from txapns.command.streams import Command, InputFile, content_of, echo, name_of
 from txapns.command.tables import print_json, printable
 from txapns.doctor.inspection import Inspection
 from txapns.doctor.inspection import inspect as inspected
-from txapns.errors import CredentialError
+from txapns.errors import CredentialError, WrongPassphrase
 
 __all__ = ["inspect"]
 
@@ -49,7 +49,8 @@ def inspect(files: tuple[IO[bytes], ...], passphrase_file: IO[bytes] | None, as_
             found = inspected(content_of(file), now, name=name, passphrase=passphrase)
         except CredentialError as error:
             usable = False
-            _unreadable(name, str(error), as_json)
+            missing = passphrase is None and isinstance(error, WrongPassphrase)
+            _unreadable(name, f"{error}; {HOW_TO_OPEN}" if missing else str(error), as_json)
             continue
         for each in found:
             usable = usable and each.usable

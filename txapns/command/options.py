@@ -19,6 +19,7 @@ from txapns.credentials import Certificate, Credential, ProviderToken
 from txapns.errors import WrongPassphrase
 
 __all__ = [
+    "HOW_TO_OPEN",
     "CredentialOptions",
     "config_option",
     "credential_options",
@@ -54,6 +55,9 @@ gateway_option = click.option(
 trust_root_option = click.option(
     "--trust-root", type=InputFile(), metavar="FILE", help="Authorities to trust (PEM) instead of the platform's."
 )
+
+#: What to do about a passphrase that is missing.
+HOW_TO_OPEN = "give --passphrase-file, or set TXAPNS_PASSPHRASE"
 
 #: ``--passphrase-file``: what opens a credential.
 passphrase_file_option = click.option(
@@ -135,9 +139,11 @@ class CredentialOptions:
         passphrase = passphrase_from(self.passphrase_file)
         try:
             return make(passphrase)
-        except WrongPassphrase:
-            if passphrase is not None or not prompt or sys.stdin is None or not sys.stdin.isatty():
+        except WrongPassphrase as error:
+            if passphrase is not None:
                 raise
+            if not prompt or sys.stdin is None or not sys.stdin.isatty():
+                raise WrongPassphrase(f"{error}; {HOW_TO_OPEN}") from None
         return make(click.prompt("Passphrase", hide_input=True, err=True).encode())
 
 

@@ -58,8 +58,10 @@ class Command(click.Command):
             return super().invoke(ctx)
         except BrokenPipeError:
             raise  # click ends the command silently, because nobody reads what it would say
-        except (APNSError, OSError) as error:
+        except APNSError as error:
             raise Unusable(str(error)) from None
+        except OSError as error:
+            raise Unusable(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from None
 
 
 class Group(click.Group):
