@@ -93,9 +93,9 @@ class ChoiceTests(SynchronousTestCase):
         """Every such mark counts, that of VoIP certificates included."""
         key = ec.generate_private_key(ec.SECP256R1())
         voip = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.840.113635.100.6.3.4"), b"\5\0")
-        marked = self_signed(key, datetime.now(timezone.utc) + timedelta(days=9), voip)
-        certificate = Certificate.from_pem(self.other, marked, to_pem(key))
-        self.assertEqual(certificate.expires.date(), (datetime.now(timezone.utc) + timedelta(days=9)).date())
+        expires = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(days=9)
+        certificate = Certificate.from_pem(self.other, self_signed(key, expires, voip), to_pem(key))
+        self.assertEqual(certificate.expires, expires)
 
     def test_key_missing(self) -> None:
         """No other certificate replaces a push certificate whose key is missing."""

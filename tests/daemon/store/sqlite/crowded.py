@@ -29,7 +29,7 @@ __all__ = ["ALLOWED", "STATEMENTS", "STEPS", "Costs", "RecordingConnection", "at
 #: The statements of all stores of this process.
 STATEMENTS = Statements()
 #: How many rows of each kind there are, and the most steps that a statement may take.
-SIZE, STEPS = 12_000, 29_000
+SIZE, STEPS = 12_000, 32_000
 
 _STATEMENT = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\b")
 _PAGE = re.compile(r"LIMIT \?\d*[\s)]*\Z")  # a page, whose size is the last parameter
