@@ -17,7 +17,7 @@ class HotPathTests(TestCase):
     """The figures that are kept."""
 
     def test_calls(self) -> None:
-        """No path makes more calls or objects for a notification than its figure, and a little more."""
+        """No path makes more calls or objects for a notification than its figure, and a little more, and no cycle."""
         if VERSION not in known():
             pytest.skip(f"tests/{FILE.name} has no figures for Python {VERSION}")
         figures = known()[VERSION]

@@ -447,22 +447,21 @@ class AppSender:
 
     def _settle(self, chunk: _Chunk, settlements: list[Settlement]) -> None:
         """Store the outcomes of a chunk, and try again for as long as they cannot be stored."""
-        pauses = Backoff(1.0, 30.0, random=self._context.retries.random)
         chunk.settlements = settlements
+        self._store(chunk, Backoff(1.0, 30.0, random=self._context.retries.random))
 
-        def store() -> None:
-            now, date, settlements = self._clock.seconds(), self._context.wall.now(), chunk.settlements
-            storing = maybeDeferred(self._queue.settle, settlements, chunk.accepted)
-            storing.addCallbacks(lambda _: self._settled(chunk, settlements, now, date), failed)
-            storing.addErrback(self._broken, chunk)
+    def _store(self, chunk: _Chunk, pauses: Backoff) -> None:
+        now, date, settlements = self._clock.seconds(), self._context.wall.now(), chunk.settlements
 
         def failed(failure: Failure) -> None:
             if failure.check(Unavailable) is None:
                 _log.failure("{app}: outcomes cannot be stored", failure, app=self.name)
             if chunk in self._chunks:
-                chunk.again = self._clock.callLater(pauses.next_delay(), store)
+                chunk.again = self._clock.callLater(pauses.next_delay(), self._store, chunk, pauses)
 
-        store()
+        storing = maybeDeferred(self._queue.settle, settlements, chunk.accepted)
+        storing.addCallbacks(lambda _: self._settled(chunk, settlements, now, date), failed)
+        storing.addErrback(self._broken, chunk)
 
     def _settled(self, chunk: _Chunk, settlements: list[Settlement], now: float, date: float) -> None:
         if not self._end(chunk):
