@@ -10,8 +10,8 @@ Counted are the calls of functions, also of those that are written in C, by ``cP
 one thread, with a clock that stands still unless a scenario advances it: the statements of the store run where they are
 asked for. What plays the other side, Apple or a caller, is not counted.
 
-Nothing that a path makes may be in a reference cycle: it would stay until the garbage collector runs, which in the daemon
-is seldom.
+Nothing that a path makes may be in a reference cycle: it would stay until the garbage collector runs, which in the
+daemon is seldom.
 
 Counted, too, are the objects that Python's garbage collector looks through for each notification in flight: it does so
 again and again, and with a thousand in flight that takes longer than many calls.
