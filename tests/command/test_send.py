@@ -365,7 +365,7 @@ class TerminalTests(SharingSimulator):
             assert process.stdin is not None and process.stdout is not None
             process.stdin.write(f"{ANN}\n")
             process.stdin.flush()
-            read_until(screen, "1 sent")
+            read_until(screen, "1 sent, 0 under way ")  # and not ", connecting", while it waits for a connection
             process.send_signal(signal.SIGINT)
             said = read_until(screen, "were not read")
             self.assertEqual(process.wait(TIMEOUT), 1)
