@@ -31,6 +31,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
+from math import ceil
 from typing import Any
 
 import attrs
@@ -325,7 +326,8 @@ class AppSender:
         if self._breaker.limited:
             return 0 if self._chunks else min(HALF_OPEN, limit)
         free, least = limit - self._under_way, max(1, limit // 4)
-        chunk = limit // -(-limit // max(CHUNK, min(-(-limit // 4), LARGEST)))
+        most = max(CHUNK, min(ceil(limit / 4), LARGEST))
+        chunk = limit // ceil(limit / most)
         if free < min(chunk, least) or (self._chunks and self._clock.seconds() < self._full_until):
             return 0
         room = min(free, chunk, self._context.budget.room(self._under_way))
