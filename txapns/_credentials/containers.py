@@ -251,7 +251,7 @@ def _impression(data: bytes) -> str:
         return "is JSON, XML or HTML without PEM"
     if _FILE_NAME.fullmatch(data):
         return "contains no PEM; it looks like a file name, and from_file() reads files"
-    return "contains no PEM, and is not DER, PKCS#12 or base64 of these; a passphrase is a separate argument"
+    return "contains no PEM, and is not DER, PKCS#12 or base64 of these; a passphrase is given as passphrase=…"
 
 
 def _pem_blobs(text: bytes) -> Iterator[_Blob]:
