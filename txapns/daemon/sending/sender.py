@@ -477,7 +477,7 @@ class AppSender:
         if self._context.cluster.shared and self._queue.waiting(self.name).count > self._under_way:
             self._more = True  # of the limit for all nodes there may have been too little left before
         leased = chunk.settled(settlements)
-        if not chunk.late:  # otherwise another node may have been the first, and who waits looks what is stored
+        if not chunk.late:  # another node may have settled it first, and those who wait look up what is stored
             self._context.outcomes.settled(self.name, leased, settlements, date)  # before anything else, tell who waits
         self._advance()
         self._context.settled(self.name, leased, settlements, now)

@@ -205,7 +205,7 @@ class Leases:
         """End the lease of a notification that moved to another place in the queue, if it has not ended before."""
         lease = self._leases.pop(number, None)
         if lease is None:
-            self.rewind()  # of which flow it is was known to the lease
+            self.rewind()  # only the lease knew its flow
         else:
             self.appear(lease.flow, due, number)
 
